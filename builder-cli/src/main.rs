@@ -1,0 +1,2 @@
+//! The program `rbuild`.
+fn main() {}

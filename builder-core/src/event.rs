@@ -1,0 +1,164 @@
+//! What a build says while it runs: one closed list of plain values, read by every display.
+//!
+//! No event holds formatted text, except what the user wrote (the instruction) or a process printed. `docs/events.md`
+//! describes the same list as JSON lines.
+
+use std::time::Duration;
+
+use crate::diagnostic::Diagnostic;
+use crate::digest::Digest;
+use crate::source::{SourceFile, Span};
+
+/// Names a step within one build; numbers start at 1 in the order in which steps stand in the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StepId(pub u32);
+
+/// Which output of a process a piece of text came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The plan is made: how many steps there are in all stages that are needed.
+    Planned {
+        /// Steps in all.
+        steps: u32,
+        /// Stages that are built.
+        stages: u32,
+        /// The Dockerfile, for displays that show lines of it.
+        file: SourceFile,
+    },
+    /// A stage begins.
+    StageStarted {
+        /// Its name, or its number from 0.
+        stage: String,
+        /// The base as the FROM line says it after expansion.
+        base: String,
+    },
+    /// A step begins.
+    StepStarted {
+        /// Which.
+        id: StepId,
+        /// The stage's name, or its number from 0.
+        stage: String,
+        /// The instruction as the history will show it.
+        text: String,
+        /// The instruction's place.
+        span: Span,
+    },
+    /// A step's result was found in the cache. A [`Event::StepFinished`] follows.
+    StepCached {
+        /// Which.
+        id: StepId,
+    },
+    /// A process of a step printed something.
+    StepOutput {
+        /// Which.
+        id: StepId,
+        /// Where to.
+        stream: Stream,
+        /// The bytes as printed; not always whole lines.
+        bytes: Vec<u8>,
+    },
+    /// How far a step has come with the bytes that it reads.
+    StepProgress {
+        /// Which.
+        id: StepId,
+        /// Bytes of tar made so far.
+        done_bytes: u64,
+        /// Files so far.
+        files: u64,
+    },
+    /// A step ended well.
+    StepFinished {
+        /// Which.
+        id: StepId,
+        /// How long it took.
+        elapsed: Duration,
+        /// Bytes of the layer's blob, where the step made one.
+        layer_bytes: Option<u64>,
+    },
+    /// Bytes of a blob that is moved from or to elsewhere.
+    Transfer {
+        /// What is moved, for people: `pull sha256:…`, `oci archive`.
+        what: String,
+        /// The blob, if it is one.
+        digest: Option<Digest>,
+        /// Bytes moved so far.
+        done_bytes: u64,
+        /// Bytes in all, where that is known.
+        total_bytes: Option<u64>,
+    },
+    /// A problem in the Dockerfile that doesn't stop the build.
+    Diagnostic {
+        /// The file it is in.
+        file: SourceFile,
+        /// The problem.
+        diagnostic: Diagnostic,
+    },
+    /// A remark that has no place in the Dockerfile.
+    Notice {
+        /// The whole sentence.
+        message: String,
+    },
+    /// The image is in the store.
+    ImageWritten {
+        /// Its references, if it has any.
+        references: Vec<String>,
+        /// The digest of its manifest, or of its index.
+        digest: Digest,
+    },
+    /// An output is complete under its name.
+    OutputWritten {
+        /// `oci`, `docker`, `oci-dir`, `local`, `tar`.
+        kind: &'static str,
+        /// The file or directory; `-` for standard output.
+        destination: String,
+        /// Bytes written.
+        bytes: u64,
+    },
+}
+
+/// Takes events. One build calls it from several threads; the sink puts them in one order.
+pub trait EventSink: Sync {
+    /// Takes one event. Must not block for long: the build waits.
+    fn send(&self, event: Event);
+}
+
+/// A sink that drops everything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl EventSink for Silent {
+    fn send(&self, _event: Event) {}
+}
+
+/// A sink that remembers, for tests.
+#[derive(Debug, Default)]
+pub struct Recorder(std::sync::Mutex<Vec<Event>>);
+
+impl Recorder {
+    /// Everything that was sent so far, in order.
+    pub fn events(&self) -> Vec<Event> {
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl EventSink for Recorder {
+    fn send(&self, event: Event) {
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(event);
+    }
+}

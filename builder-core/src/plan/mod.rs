@@ -1,0 +1,2 @@
+//! The whole build as a value.
+pub mod step;

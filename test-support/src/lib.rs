@@ -1,0 +1,1 @@
+//! Worlds and doubles for the integration tests of both crates.
