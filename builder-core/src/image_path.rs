@@ -164,7 +164,7 @@ pub fn compare(left: &[u8], right: &[u8]) -> Ordering {
     let common = left.iter().zip(right).take_while(|(a, b)| a == b).count();
     match (left.get(common), right.get(common)) {
         (None, None) => Ordering::Equal,
-        (None, Some(_)) | (Some(b'/'), Some(_)) => Ordering::Less,
+        (None | Some(b'/'), Some(_)) => Ordering::Less,
         (Some(_), None | Some(b'/')) => Ordering::Greater,
         (Some(a), Some(b)) => a.cmp(b),
     }
