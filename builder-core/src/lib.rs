@@ -3,6 +3,7 @@
 //! The rooms stand on floors; a room uses its own floor's neighbours and lower floors only. `ARCHITECTURE.md` has the
 //! map, and a test holds it.
 
+pub mod confined;
 pub mod diagnostic;
 pub mod digest;
 pub mod entry;
@@ -14,5 +15,6 @@ pub mod plan;
 pub mod platform;
 pub mod source;
 pub mod timestamp;
+pub mod tree;
 
 pub use error::{Error, ErrorKind, Result};
