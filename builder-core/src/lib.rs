@@ -4,6 +4,7 @@
 //! map, and a test holds it.
 
 pub mod confined;
+pub mod context;
 pub mod diagnostic;
 pub mod digest;
 pub mod entry;
@@ -13,6 +14,7 @@ pub mod image_path;
 pub mod interrupt;
 pub mod plan;
 pub mod platform;
+pub mod reference;
 pub mod source;
 pub mod timestamp;
 pub mod tree;

@@ -163,10 +163,10 @@ impl Tree for Filtered<'_> {
             return self.inner.explain_absence(path);
         }
         let pattern = self.patterns.get(self.state(path).decided_by?)?;
-        Some(format!(
-            "excluded by {}:{} `{}`",
-            self.origin, pattern.line, pattern.text
-        ))
+        Some(match pattern.line {
+            0 => format!("left out of the context as {}", self.origin),
+            line => format!("excluded by {}:{line} `{}`", self.origin, pattern.text),
+        })
     }
 
     fn describe(&self) -> String {

@@ -30,7 +30,7 @@ pub struct Pattern {
     pub line: usize,
     /// Whether it began with `!`.
     pub negated: bool,
-    cleaned: String,
+    cleaned: Vec<u8>,
     matcher: Matcher,
 }
 
@@ -100,6 +100,25 @@ impl PatternList {
             Ok(Self { patterns })
         } else {
             Err(errors)
+        }
+    }
+
+    /// Takes clean relative paths that mean exactly themselves, whatever characters they hold.
+    pub fn from_literals<'a>(
+        paths: impl IntoIterator<Item = &'a crate::image_path::ImagePath>,
+    ) -> Self {
+        let literal = |path: &crate::image_path::ImagePath| {
+            let cleaned = path.as_relative().to_vec();
+            Pattern {
+                text: path.to_string(),
+                line: 0,
+                negated: false,
+                cleaned,
+                matcher: Matcher::Exact,
+            }
+        };
+        Self {
+            patterns: paths.into_iter().map(literal).collect(),
         }
     }
 
@@ -193,14 +212,14 @@ impl Pattern {
             text: trimmed.to_owned(),
             line: number,
             negated,
-            cleaned,
+            cleaned: cleaned.into_bytes(),
             matcher,
         }))
     }
 
     fn is_match(&self, path: &[u8]) -> bool {
         match &self.matcher {
-            Matcher::Exact => self.cleaned.as_bytes() == path,
+            Matcher::Exact => self.cleaned == path,
             Matcher::Prefix(prefix) => path.starts_with(prefix.as_bytes()),
             Matcher::Suffix {
                 literal,
@@ -223,7 +242,8 @@ impl Pattern {
                 _ => true,
             };
         }
-        let mut wanted = self.cleaned.split('/');
+        let cleaned = String::from_utf8_lossy(&self.cleaned);
+        let mut wanted = cleaned.split('/');
         for name in directory.split(|byte| *byte == b'/') {
             let Some(component) = wanted.next() else {
                 return false;
