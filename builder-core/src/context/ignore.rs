@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::tree::pattern::PatternList;
@@ -15,7 +16,7 @@ pub struct IgnoreFile {
     /// How messages name the file: `.dockerignore`.
     pub name: String,
     /// Its patterns, in order; empty where there is no file.
-    pub patterns: PatternList,
+    pub patterns: Arc<PatternList>,
 }
 
 /// More than any ignore file has; a larger one is a mistake.
@@ -59,7 +60,10 @@ fn parse(path: &Path) -> Result<IgnoreFile> {
         .to_string_lossy()
         .into_owned();
     match PatternList::parse_file(&text) {
-        Ok(patterns) => Ok(IgnoreFile { name, patterns }),
+        Ok(patterns) => Ok(IgnoreFile {
+            name,
+            patterns: Arc::new(patterns),
+        }),
         Err(problems) => {
             let mut error = Error::new(
                 ErrorKind::Context,

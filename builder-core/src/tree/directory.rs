@@ -122,6 +122,7 @@ impl Directory {
             entry,
             link,
             place: None,
+            implied: false,
         })
     }
 }

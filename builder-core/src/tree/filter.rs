@@ -6,6 +6,7 @@
 //! could make something below it visible.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use super::pattern::{MatchState, PatternList};
 use super::{Listing, Node, Tree};
@@ -22,39 +23,31 @@ pub enum Keep {
 }
 
 /// A tree seen through patterns. Paths are compared relative to `base`.
-pub struct Filtered<'t> {
-    inner: &'t dyn Tree,
+#[derive(Debug)]
+pub struct Filtered<T> {
+    inner: T,
     base: ImagePath,
-    patterns: &'t PatternList,
+    patterns: Arc<PatternList>,
     keep: Keep,
-    /// What the patterns come from, for [`Tree::explain_absence`]: `.dockerignore`, `--exclude`.
-    origin: &'t str,
+    origin: String,
 }
 
-impl std::fmt::Debug for Filtered<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Filtered")
-            .field("base", &self.base)
-            .field("keep", &self.keep)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<'t> Filtered<'t> {
-    /// Sees `inner` through `patterns`, which are relative to `base`.
+impl<T: Tree> Filtered<T> {
+    /// Sees `inner` through `patterns`, which are relative to `base`. `origin` is what the patterns come from, for
+    /// [`Tree::explain_absence`]: `.dockerignore`, `--exclude`.
     pub fn new(
-        inner: &'t dyn Tree,
+        inner: T,
         base: ImagePath,
-        patterns: &'t PatternList,
+        patterns: Arc<PatternList>,
         keep: Keep,
-        origin: &'t str,
+        origin: &str,
     ) -> Self {
         Self {
             inner,
             base,
             patterns,
             keep,
-            origin,
+            origin: origin.to_owned(),
         }
     }
 
@@ -111,7 +104,7 @@ impl<'t> Filtered<'t> {
     }
 }
 
-impl Tree for Filtered<'_> {
+impl<T: Tree> Tree for Filtered<T> {
     fn look_up(&self, path: &ImagePath) -> Result<Option<Node>> {
         let Some(node) = self.inner.look_up(path)? else {
             return Ok(None);
@@ -188,7 +181,13 @@ mod tests {
         }
         let directory = Directory::open(home.path(), "test").unwrap();
         let patterns = PatternList::from_patterns(patterns.iter().copied()).unwrap();
-        let tree = Filtered::new(&directory, ImagePath::root(), &patterns, keep, "ignore");
+        let tree = Filtered::new(
+            directory,
+            ImagePath::root(),
+            Arc::new(patterns),
+            keep,
+            "ignore",
+        );
         let mut found = Vec::new();
         collect(&tree, &ImagePath::root(), &mut found);
         assert_eq!(found, expected);

@@ -8,82 +8,11 @@
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 
+use super::graft::{Graft, Item, Manner, Origin};
 use super::{FileId, Listing, Node, Tree};
 use crate::entry::{Entry, EntryKind};
 use crate::error::Result;
 use crate::image_path::ImagePath;
-
-/// A tree of destinations.
-#[derive(Default)]
-pub struct Graft<'t> {
-    children: BTreeMap<Vec<u8>, Graft<'t>>,
-    items: Vec<Item<'t>>,
-}
-
-/// One source at its destination.
-#[derive(Clone)]
-struct Item<'t> {
-    /// The number of the source in the instruction: a later one wins, and hard links are kept within one.
-    ordinal: usize,
-    tree: &'t dyn Tree,
-    node: Node,
-    /// Whether a directory's content alone is copied, and not its mode and owner: the source that is named itself.
-    contents_only: bool,
-}
-
-impl std::fmt::Debug for Graft<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Graft")
-            .field("children", &self.children)
-            .field("items", &self.items.len())
-            .finish()
-    }
-}
-
-impl<'t> Graft<'t> {
-    /// Whether nothing goes anywhere.
-    pub fn is_empty(&self) -> bool {
-        self.children.is_empty() && self.items.is_empty()
-    }
-
-    /// The place at `path`; it and the directories above it will be made where they are missing.
-    pub fn at(&mut self, path: &ImagePath) -> &mut Self {
-        path.components().fold(self, |graft, name| {
-            graft.children.entry(name.to_vec()).or_default()
-        })
-    }
-
-    /// Puts a file here, or a directory with its own mode and owner.
-    pub fn put(&mut self, ordinal: usize, tree: &'t dyn Tree, node: Node) {
-        self.items.push(Item {
-            ordinal,
-            tree,
-            node,
-            contents_only: false,
-        });
-    }
-
-    /// Puts the content of a directory here.
-    pub fn put_contents(&mut self, ordinal: usize, tree: &'t dyn Tree, node: Node) {
-        self.items.push(Item {
-            ordinal,
-            tree,
-            node,
-            contents_only: true,
-        });
-    }
-}
-
-/// Where an entry of the result comes from, and so which flags apply to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// It was there, and stays as it is; it is named because something below it changes.
-    Existing,
-    /// A directory that is made because a destination needs it.
-    Made,
-    /// Copied from a source.
-    Copied,
-}
 
 /// One entry of the result.
 pub struct Merged<'t> {
@@ -148,6 +77,7 @@ struct Source<'t> {
     ordinal: usize,
     tree: &'t dyn Tree,
     path: ImagePath,
+    unpacked: bool,
 }
 
 impl<'t> Source<'t> {
@@ -156,6 +86,7 @@ impl<'t> Source<'t> {
             ordinal: item.ordinal,
             tree: item.tree,
             path: item.node.entry.path.clone(),
+            unpacked: item.manner == Manner::Unpacked,
         }
     }
 }
@@ -269,6 +200,10 @@ impl<'t> Walk<'_, 't, '_> {
             present = Some("a directory");
         }
         for item in arrivals {
+            if item.manner == Manner::Unpacked && is_conflict(present, &item.node.entry) {
+                (entry, file, present) = (None, None, None);
+                sources.clear();
+            }
             if item.node.entry.is_directory() {
                 entry = Some(self.directory_entry(path, entry, Some(&item), present)?);
                 sources.push(Source::of(&item));
@@ -307,17 +242,18 @@ impl<'t> Walk<'_, 't, '_> {
         let there = entry.unwrap_or_else(|| (self.made_at(path), Origin::Made));
         Ok(match item {
             None => there,
-            Some(item) if item.contents_only => {
+            Some(item) if item.manner == Manner::Contents => {
                 let (mut entry, origin) = there;
                 entry.mtime = item.node.entry.mtime;
                 (entry, origin)
             }
+            Some(item) if item.manner == Manner::Unpacked && item.node.implied => there,
             Some(item) => (
                 Entry {
                     path: path.clone(),
                     ..item.node.entry.clone()
                 },
-                Origin::Copied,
+                item.origin(),
             ),
         })
     }
@@ -344,6 +280,7 @@ impl<'t> Walk<'_, 't, '_> {
 
     /// Hands over what is no directory: the first name of a file, or a hard link to it.
     fn other(&mut self, path: ImagePath, item: Item<'t>) -> Result<()> {
+        let origin = item.origin();
         let mut entry = Entry {
             path,
             ..item.node.entry.clone()
@@ -367,7 +304,7 @@ impl<'t> Walk<'_, 't, '_> {
         }
         (self.sink)(Merged {
             entry,
-            origin: Origin::Copied,
+            origin,
             content,
         })
     }
@@ -410,11 +347,20 @@ fn take_named<'t>(
                 ordinal,
                 tree,
                 node: node?,
-                contents_only: false,
+                manner: if source.unpacked {
+                    Manner::Unpacked
+                } else {
+                    Manner::Whole
+                },
             });
         }
     }
     Ok(taken)
+}
+
+/// Whether a directory meets something else.
+fn is_conflict(present: Option<&str>, arriving: &Entry) -> bool {
+    present.is_some_and(|present| (present == "a directory") != arriving.is_directory())
 }
 
 /// What a message calls an entry.

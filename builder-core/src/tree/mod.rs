@@ -5,8 +5,10 @@
 //! kind of tree alike.
 
 pub mod directory;
+pub mod files;
 pub mod filter;
 pub mod glob;
+pub mod graft;
 pub mod merge;
 pub mod pattern;
 pub mod resolve;
@@ -31,6 +33,8 @@ pub struct Node {
     pub link: Option<FileId>,
     /// Where the bytes lie, in trees made of layers.
     pub place: Option<DataPlace>,
+    /// Whether this is a directory that a tar names only by what is below it: its mode and owner are a guess.
+    pub implied: bool,
 }
 
 /// Tells files of one tree apart, whatever their names: device and inode number, or layer and group.
@@ -70,6 +74,28 @@ pub trait Tree {
     fn describe(&self) -> String;
 }
 
+impl<T: Tree + ?Sized> Tree for &T {
+    fn look_up(&self, path: &ImagePath) -> Result<Option<Node>> {
+        (**self).look_up(path)
+    }
+
+    fn list(&self, path: &ImagePath) -> Result<Listing<'_>> {
+        (**self).list(path)
+    }
+
+    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + '_>> {
+        (**self).open(node)
+    }
+
+    fn explain_absence(&self, path: &ImagePath) -> Option<String> {
+        (**self).explain_absence(path)
+    }
+
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+}
+
 impl Node {
     /// A node of a tree that needs nothing but the path to open a file.
     pub fn new(entry: Entry) -> Self {
@@ -77,6 +103,7 @@ impl Node {
             entry,
             link: None,
             place: None,
+            implied: false,
         }
     }
 }
