@@ -14,6 +14,7 @@ pub mod oci;
 pub mod plan;
 pub mod platform;
 pub mod source;
+pub mod store;
 pub mod timestamp;
 
 pub use error::{Error, ErrorKind, Result};
