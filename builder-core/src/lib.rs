@@ -10,6 +10,7 @@ pub mod error;
 pub mod event;
 pub mod image_path;
 pub mod interrupt;
+pub mod layer;
 pub mod oci;
 pub mod plan;
 pub mod platform;
