@@ -12,10 +12,13 @@ pub mod error;
 pub mod event;
 pub mod image_path;
 pub mod interrupt;
+pub mod layer;
+pub mod oci;
 pub mod plan;
 pub mod platform;
 pub mod reference;
 pub mod source;
+pub mod store;
 pub mod timestamp;
 pub mod tree;
 
