@@ -11,7 +11,7 @@ use crate::build::{owner, permissions};
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image_path::{EscapeAsciiLossy as _, ImagePath};
-use crate::layer::write::Layer;
+use crate::layer::Layer;
 use crate::plan::step::{Chmod, CopyStep};
 use crate::source::{SourceFile, Span};
 use crate::timestamp::Timestamp;

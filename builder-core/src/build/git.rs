@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::http::without_user;
 use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
+use crate::store::TemporaryDirectory;
 use crate::timestamp::Timestamp;
 use crate::tree::directory::Directory;
 use crate::tree::filter::{Filtered, Keep};
@@ -99,10 +100,10 @@ fn some(text: &str) -> Option<String> {
 /// Checks a repository out into `place` and returns it with the time of the commit.
 pub(crate) fn checkout(
     source: &GitSource,
-    place: tempfile::TempDir,
+    place: TemporaryDirectory,
     options: &GitOptions,
     interrupt: &Interrupt,
-) -> Result<(tempfile::TempDir, Timestamp)> {
+) -> Result<(TemporaryDirectory, Timestamp)> {
     let git = Git { directory: place.path(), source, options, interrupt };
     git.run(&["init", "--quiet", "."])?;
     let reference = source.reference.clone().unwrap_or_else(|| "HEAD".to_owned());
@@ -180,12 +181,12 @@ impl Git<'_> {
 pub(crate) struct CheckedOut {
     files: Filtered<Directory>,
     time: Timestamp,
-    _place: tempfile::TempDir,
+    _place: TemporaryDirectory,
 }
 
 impl CheckedOut {
     /// Opens what [`checkout`] made, without `.git` unless it is kept.
-    pub(crate) fn open((place, time): (tempfile::TempDir, Timestamp), source: &GitSource) -> Result<Self> {
+    pub(crate) fn open((place, time): (TemporaryDirectory, Timestamp), source: &GitSource) -> Result<Self> {
         let subdirectory = ImagePath::clean(source.subdirectory.as_deref().unwrap_or(""));
         let relative = std::ffi::OsStr::new("").to_owned();
         let mut path = place.path().to_owned();
@@ -226,7 +227,7 @@ impl Tree for CheckedOut {
         Ok(Box::new(self.files.list(path)?.map(|node| node.map(|node| self.normalise(node)))))
     }
 
-    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + '_>> {
+    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + Send + '_>> {
         let mut found = node.clone();
         let reader = self.files.open(&mut found)?;
         *node = self.normalise(found);

@@ -94,12 +94,12 @@ impl<'a> Images<'a> {
     fn descriptor(&self, reference: &Reference) -> Result<Option<Descriptor>> {
         let Some(digest) = reference.digest() else { return Ok(self.store.resolve(&reference.to_string())?) };
         let Some(size) = self.store.blob_size(&digest)? else { return Ok(None) };
-        let unknown = Descriptor::new(MediaType::ImageManifest, digest, size);
+        let unknown = Descriptor::new(MediaType::Manifest, digest, size);
         let bytes = self.store.read_document(&unknown, base::MAX_DOCUMENT_BYTES)?;
         let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let media_type = match document.get("manifests") {
-            Some(_) => MediaType::ImageIndex,
-            None => MediaType::ImageManifest,
+            Some(_) => MediaType::Index,
+            None => MediaType::Manifest,
         };
         Ok(Some(Descriptor::new(media_type, digest, size)))
     }

@@ -4,7 +4,7 @@ use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventSink, StepId};
 use crate::interrupt::Interrupt;
-use crate::layer::write::{Layer, LayerOptions, LayerWriter};
+use crate::layer::{Layer, LayerOptions, LayerWriter};
 use crate::store::Store;
 use crate::tree::merge::Merged;
 

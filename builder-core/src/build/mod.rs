@@ -25,7 +25,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventSink};
 use crate::image::{Committed, Image};
 use crate::interrupt::Interrupt;
-use crate::layer::write::LayerOptions;
+use crate::layer::LayerOptions;
 use crate::oci::config::ImageConfig;
 use crate::output::{self, Bundle};
 use crate::plan::step::{StageBase, Step};
@@ -77,7 +77,11 @@ pub fn build(store: &Store, mut request: BuildRequest, events: &dyn EventSink, i
     let shared = Shared {
         file,
         store,
-        context: context.as_ref(),
+        context: match (&context, &request.context) {
+            (Some(context), _) => Some(context),
+            (None, ContextSource::Archive(archive)) => Some(&**archive),
+            (None, _) => None,
+        },
         remote: Remote { store, transport: request.transport.as_deref().map(|transport| transport as _), git: &request.git, interrupt },
         options: LayerOptions { compression: request.compression, epoch, threads: request.threads.max(1) },
         now,
@@ -170,7 +174,7 @@ fn configs(bases: &BTreeMap<usize, Found>) -> BTreeMap<usize, ImageConfig> {
 
 fn open_context(store: &Store, request: &BuildRequest) -> Result<Option<Context>> {
     match &request.context {
-        ContextSource::Empty => Ok(None),
+        ContextSource::Empty | ContextSource::Archive(_) => Ok(None),
         ContextSource::Directory { path, ignore_files } => {
             let outputs = output::record::outputs_in(store, path);
             Context::open(path, ignore_files, &outputs, "the build context").map(Some)

@@ -11,10 +11,10 @@ use crate::digest::{Digest, Hasher};
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{self, Request, Transport, without_user};
-use crate::image::archive::ArchiveTree;
 use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
-use crate::layer::read::detect_archive;
+use crate::layer::archive::{ArchiveTree, Owners};
+use crate::layer::detect_archive;
 use crate::plan::step::{CopyStep, Spanned};
 use crate::store::Store;
 use crate::timestamp::Timestamp;
@@ -38,15 +38,15 @@ const HEAD_BYTES: u64 = 64 * 1024;
 
 impl<'a> Remote<'a> {
     /// Takes a file apart if it is an archive: a tar, plain or compressed. None if it is anything else.
-    pub(crate) fn unpack(&self, name: &str, size: u64, reader: &mut dyn Read) -> Result<Option<Arrival<'a>>> {
+    pub(crate) fn unpack(&self, name: &str, size: u64, mut reader: &mut (dyn Read + Send)) -> Result<Option<Arrival<'a>>> {
         let mut head = Vec::new();
         let unreadable = |error| Error::new(ErrorKind::Context, format!("`{name}` can't be read")).with_source(error);
-        reader.by_ref().take(HEAD_BYTES.min(size)).read_to_end(&mut head).map_err(unreadable)?;
-        if !detect_archive(&head) {
+        (&mut reader).take(HEAD_BYTES.min(size)).read_to_end(&mut head).map_err(unreadable)?;
+        if detect_archive(head.as_slice()).is_none() {
             return Ok(None);
         }
         let whole = std::io::Cursor::new(head).chain(reader);
-        let archive = ArchiveTree::read(self.store, name, whole)?;
+        let archive = ArchiveTree::read(self.store, name, whole, Owners::Kept)?;
         let node = archive.root();
         Ok(Some(Arrival { tree: Box::new(archive), node, how: How::Unpacked }))
     }
@@ -95,7 +95,8 @@ impl<'a> Remote<'a> {
     }
 
     fn download(&self, shown: &str, mut body: Box<dyn Read + Send>) -> Result<(std::fs::File, Digest, u64)> {
-        let mut file = self.store.anonymous_file()?;
+        // Without a name from the beginning: it is gone when the build ends, however it ends.
+        let mut file = self.store.temporary_file()?.file().try_clone().map_err(|error| io_error(shown, error))?;
         let (mut hasher, mut size) = (Hasher::new(), 0_u64);
         let mut buffer = vec![0; 128 * 1024];
         loop {

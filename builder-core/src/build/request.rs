@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::build::git::GitOptions;
 use crate::http::Transport;
 use crate::image::layout_source::Wanted;
-use crate::layer::compress::Compression;
+use crate::layer::Compression;
+use crate::layer::archive::ArchiveTree;
 use crate::output::Output;
 use crate::plan::PlanOptions;
 use crate::platform::Platform;
@@ -67,7 +68,7 @@ impl std::fmt::Debug for BuildRequest {
 }
 
 /// Where the build context is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum ContextSource {
     /// A directory of the host.
     Directory {
@@ -76,6 +77,8 @@ pub enum ContextSource {
         /// Where its ignore file may be; the first that exists holds.
         ignore_files: Vec<PathBuf>,
     },
+    /// A tar that was read already. No ignore file is applied to it.
+    Archive(Box<ArchiveTree>),
     /// There is none: the Dockerfile came alone.
     Empty,
 }

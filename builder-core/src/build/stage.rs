@@ -16,7 +16,7 @@ use crate::image::view::View;
 use crate::image::{Image, Layer};
 use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
-use crate::layer::write::{Layer as NewLayer, LayerOptions};
+use crate::layer::{Layer as NewLayer, LayerOptions};
 use crate::oci::config::History;
 use crate::plan::step::{CopyFrom, CopyStep, Step};
 use crate::plan::{Plan, PlannedStage, PlannedStep};
@@ -35,7 +35,7 @@ pub(crate) struct Shared<'a> {
     /// The store.
     pub(crate) store: &'a Store,
     /// The build context, where there is one.
-    pub(crate) context: Option<&'a Context>,
+    pub(crate) context: Option<&'a dyn Tree>,
     /// The means of ADD.
     pub(crate) remote: Remote<'a>,
     /// How layers are made.
@@ -140,7 +140,7 @@ pub(crate) fn refuse_run() -> Error {
 
 /// Where a COPY looks its sources up.
 enum Source<'a> {
-    Shared(&'a Context),
+    Shared(&'a dyn Tree),
     Context(Box<Context>),
     View(Box<View<'a>>),
     Nothing(Files),

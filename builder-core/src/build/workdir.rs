@@ -5,7 +5,7 @@ use crate::build::{owner, target};
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image_path::ImagePath;
-use crate::layer::write::Layer;
+use crate::layer::Layer;
 use crate::plan::step::WorkdirStep;
 use crate::timestamp::Timestamp;
 use crate::tree::Tree;

@@ -60,7 +60,7 @@ impl Tree for Context {
         self.visible.list(path)
     }
 
-    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + '_>> {
+    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + Send + '_>> {
         self.visible.open(node)
     }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::archive::Section;
+use crate::layer::archive::Section;
 use crate::image::base::{MAX_DOCUMENT_BYTES, choose_manifest};
 use crate::oci::descriptor::{Descriptor, IMAGE_NAME, REF_NAME};
 use crate::oci::index::ImageIndex;

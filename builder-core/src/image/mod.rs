@@ -3,7 +3,6 @@
 //! Follows the OCI image specification: manifest, config, layer order from the bottom.
 
 pub mod accounts;
-pub mod archive;
 pub mod base;
 pub mod layout_source;
 pub mod view;
@@ -65,14 +64,14 @@ impl Image {
     pub fn commit(mut self, store: &Store, annotations: BTreeMap<String, String>) -> Result<Committed> {
         pad_history(&mut self.config.history, self.layers.len());
         self.config.rootfs.diff_ids = self.layers.iter().map(|layer| layer.diff_id).collect();
-        let config = blob(store, MediaType::ImageConfig, &self.config.to_bytes()?)?;
+        let config = blob(store, MediaType::Config, &self.config.to_bytes()?)?;
         for layer in &mut self.layers {
             layer.descriptor.media_type = layer.descriptor.media_type.to_oci();
         }
         let layers = self.layers.iter().map(|layer| layer.descriptor.clone()).collect();
         let mut document = ImageManifest::new(config.clone(), layers);
         document.annotations = Some(annotations).filter(|annotations| !annotations.is_empty());
-        let mut manifest = blob(store, MediaType::ImageManifest, &document.to_bytes()?)?;
+        let mut manifest = blob(store, MediaType::Manifest, &document.to_bytes()?)?;
         manifest.platform = Some(self.config.platform());
         Ok(Committed { manifest, config, layers: self.layers })
     }

@@ -6,15 +6,14 @@
 //! when, and only when, the layers above left a question open.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::entry::EntryKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Layer;
 use crate::image_path::ImagePath;
-use crate::layer::data::LayerData;
-use crate::layer::index::{DataRange, LayerIndex, Mark, Record};
+use crate::layer::{DataRange, LayerData, LayerIndex, Mark, Record};
 use crate::store::Store;
 use crate::tree::{DataPlace, FileId, Listing, Node, Tree};
 
@@ -93,6 +92,7 @@ fn node(number: usize, record: Record) -> Node {
         entry,
         link: record.link_group.map(|group| FileId(number as u64, group)),
         place: record.data.map(|range| DataPlace { layer: number, offset: range.offset, length: range.len }),
+        implied: record.implicit,
     }
 }
 
@@ -160,22 +160,38 @@ impl Tree for View<'_> {
         Ok(Box::new(found.into_values().flatten().map(|(node, _)| Ok(node))))
     }
 
-    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + '_>> {
+    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + Send + '_>> {
         let place = node.place.ok_or_else(|| {
             Error::new(ErrorKind::Internal, format!("`{}` has no bytes in {}", node.entry.path, self.description))
         })?;
         let layer = &self.layers[place.layer];
         let mut data = layer.data.lock().unwrap_or_else(PoisonError::into_inner);
-        let reader = match data.take() {
-            Some(reader) => data.insert(reader),
-            None => data.insert(LayerData::open(self.store, &layer.layer.descriptor, &layer.layer.diff_id)?),
-        };
+        if data.is_none() {
+            *data = Some(LayerData::open(self.store, &layer.layer.descriptor, &layer.layer.diff_id)?);
+        }
         let range = DataRange { offset: place.offset, len: place.length };
-        reader.open(&range).map_err(Into::into)
+        Ok(Box::new(ViewReader { data: &layer.data, range }))
     }
 
     fn describe(&self) -> String {
         self.description.clone()
+    }
+}
+
+/// Reads one file's bytes; the layer is shared with other readers, and locked for each read only.
+struct ViewReader<'v> {
+    data: &'v Mutex<Option<LayerData>>,
+    range: DataRange,
+}
+
+impl Read for ViewReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut data = self.data.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(layer) = data.as_mut() else { return Ok(0) };
+        let read = layer.reader(&self.range).read(buffer)?;
+        self.range.offset += read as u64;
+        self.range.len -= read as u64;
+        Ok(read)
     }
 }
 

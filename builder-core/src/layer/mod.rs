@@ -3,6 +3,7 @@
 //! Follows the OCI image layer specification. `write` makes layers, `read` indexes those of others and archives,
 //! `index` answers what a layer holds, `data` opens a file's bytes. Nothing here unpacks into a directory.
 
+pub mod archive;
 pub mod block;
 pub mod blocks;
 pub mod compress;

@@ -39,7 +39,7 @@ fn put(store: &Store, blob: &Descriptor, fresh: bool, blobs: &Path) -> Result<()
     }
     let mut whole = WholeFile::create(&path).map_err(Problem::at("create", &path))?;
     super::copy_blob(store, blob, fresh, whole.file())?;
-    whole.persist().map_err(Problem::at("write", &path))
+    Ok(whole.persist().map_err(Problem::at("write", &path))?)
 }
 
 /// The entries of this image, and those of the layout's own index that have other names.
@@ -64,5 +64,5 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut whole = WholeFile::create(path).map_err(Problem::at("create", path))?;
     let file: &mut File = whole.file();
     file.write_all(bytes).map_err(Problem::at("write", path))?;
-    whole.persist().map_err(Problem::at("write", path))
+    Ok(whole.persist().map_err(Problem::at("write", path))?)
 }

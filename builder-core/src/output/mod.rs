@@ -246,7 +246,7 @@ impl From<Problem> for Error {
             _ => "check the path of the output",
         };
         let message = problem.to_string();
-        let Problem::Io { source, .. } | Problem::Write { source } | Problem::Copy { source, .. } = problem;
+        let (Problem::Io { source, .. } | Problem::Write { source } | Problem::Copy { source, .. }) = problem;
         Self::new(ErrorKind::Output, message).with_help(help).with_source(source)
     }
 }

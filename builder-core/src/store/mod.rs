@@ -42,7 +42,7 @@ pub use error::{Error, Result};
 pub use gc::{Collected, GcOptions};
 pub use lock::Lock;
 pub use sidecar::Sidecar;
-pub use temporary::TemporaryFile;
+pub use temporary::{TemporaryDirectory, TemporaryFile};
 
 use crate::digest::Digest;
 use crate::oci::Descriptor;
@@ -201,5 +201,10 @@ impl Store {
     /// A file in the store's `tmp/`, on the same disk as the blobs; dropped, it is deleted.
     pub fn temporary_file(&self) -> Result<TemporaryFile> {
         TemporaryFile::new(&self.root.join("tmp"))
+    }
+
+    /// A directory in the store's `tmp/`; dropped, it is deleted with all that is in it.
+    pub fn temporary_directory(&self) -> Result<TemporaryDirectory> {
+        TemporaryDirectory::new(&self.root.join("tmp"))
     }
 }

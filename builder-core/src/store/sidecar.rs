@@ -1,4 +1,5 @@
-//! What rbuild keeps beside the blobs: data about layers, in the folder `layers`, each file complete or absent.
+//! What rbuild keeps beside the blobs: data about layers in the folder `layers`, about files it wrote elsewhere in
+//! `outputs`; each file complete or absent.
 //!
 //! What the files hold is the layer room's business; this one knows their names only. All can be made again from the
 //! blobs, except that an index outlives its blob.
@@ -21,6 +22,8 @@ pub enum Sidecar {
     Blocks(Digest),
     /// The uncompressed tar of a layer that can't be read at random: `layers/<diff ID>.tar`.
     Spool(DiffId),
+    /// What is known of an output of rbuild's: `outputs/<digest of its path>`.
+    Output(Digest),
 }
 
 impl Sidecar {
@@ -29,6 +32,14 @@ impl Sidecar {
             Self::Index(diff_id) => format!("{}.index", diff_id.0.hex()),
             Self::Blocks(digest) => format!("{}.blocks", digest.hex()),
             Self::Spool(diff_id) => format!("{}.tar", diff_id.0.hex()),
+            Self::Output(path) => path.hex(),
+        }
+    }
+
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Index(_) | Self::Blocks(_) | Self::Spool(_) => "layers",
+            Self::Output(_) => "outputs",
         }
     }
 }
@@ -36,7 +47,7 @@ impl Sidecar {
 impl Store {
     /// Where a sidecar lies, whether it exists or not.
     pub fn sidecar_path(&self, which: Sidecar) -> PathBuf {
-        self.root().join("layers").join(which.file_name())
+        self.root().join(which.folder()).join(which.file_name())
     }
 
     /// Opens a sidecar for reading; none where it doesn't exist.

@@ -70,6 +70,37 @@ impl io::Write for TemporaryFile {
     }
 }
 
+/// A locked directory in `tmp/`; dropped, it is deleted with all that is in it.
+#[derive(Debug)]
+pub struct TemporaryDirectory {
+    directory: tempfile::TempDir,
+    _lock: File,
+}
+
+impl TemporaryDirectory {
+    /// Makes one in `folder`.
+    pub(super) fn new(folder: &Path) -> Result<Self> {
+        loop {
+            let directory = tempfile::Builder::new()
+                .prefix("")
+                .tempdir_in(folder)
+                .map_err(Error::io("create a directory in", folder))?;
+            // As for files: a cleaner may have come in between.
+            let Ok(lock) = File::open(directory.path()) else {
+                continue;
+            };
+            if lock::try_lock(&lock, directory.path(), Mode::Exclusive)? && directory.path().exists() {
+                return Ok(Self { directory, _lock: lock });
+            }
+        }
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
 /// Deletes the files in `folder` whose processes are gone. Failures are left to the next time.
 pub(super) fn clean(folder: &Path) -> Result<()> {
     for found in std::fs::read_dir(folder).map_err(Error::io("list", folder))? {
@@ -78,7 +109,8 @@ pub(super) fn clean(folder: &Path) -> Result<()> {
             continue;
         };
         if lock::try_lock(&file, &path, Mode::Exclusive)? {
-            match std::fs::remove_file(&path) {
+            let gone = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            match gone {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => break,
                 _ => {}
             }

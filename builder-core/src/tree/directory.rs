@@ -178,7 +178,7 @@ impl Tree for Directory {
         })))
     }
 
-    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + '_>> {
+    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + Send + '_>> {
         let path = node.entry.path.clone();
         let file = self
             .root

@@ -56,7 +56,7 @@ impl Tree for Files {
         }
     }
 
-    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + '_>> {
+    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + Send + '_>> {
         match self.files.get(&node.entry.path) {
             Some((_, Content::Text(bytes))) => Ok(Box::new(bytes.as_slice())),
             Some((entry, Content::Open(file))) => {

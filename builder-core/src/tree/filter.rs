@@ -147,7 +147,7 @@ impl<T: Tree> Tree for Filtered<T> {
         })))
     }
 
-    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + '_>> {
+    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + Send + '_>> {
         self.inner.open(node)
     }
 

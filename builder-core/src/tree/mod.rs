@@ -62,7 +62,7 @@ pub trait Tree {
 
     /// Opens a regular file that this tree answered. Completes `node.entry` with what only an open file tells (its
     /// attributes, and size and time as they are now), so ask before the entry is used.
-    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + '_>>;
+    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + Send + '_>>;
 
     /// Why nothing is at `path`, where the tree knows: the line of an ignore file that excludes it.
     fn explain_absence(&self, path: &ImagePath) -> Option<String> {
@@ -83,7 +83,7 @@ impl<T: Tree + ?Sized> Tree for &T {
         (**self).list(path)
     }
 
-    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + '_>> {
+    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + Send + '_>> {
         (**self).open(node)
     }
 
