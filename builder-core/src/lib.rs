@@ -5,11 +5,13 @@
 
 pub mod diagnostic;
 pub mod digest;
+pub mod dockerfile;
 pub mod entry;
 pub mod error;
 pub mod event;
 pub mod image_path;
 pub mod interrupt;
+pub mod oci;
 pub mod plan;
 pub mod platform;
 pub mod source;

@@ -1,0 +1,2 @@
+//! The documents of the OCI image specification, as values.
+pub mod config;
