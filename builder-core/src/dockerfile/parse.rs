@@ -15,6 +15,8 @@ use super::nearest::nearest;
 use super::word::{JsonForm, Text, is_blank, json_form};
 use super::{Dockerfile, Stage};
 
+pub(crate) use super::keyword_files::is_script;
+
 /// Choices about how a file is read.
 #[derive(Clone, Debug, Default)]
 pub struct ParseOptions {

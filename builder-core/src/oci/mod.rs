@@ -1,2 +1,3 @@
 //! The documents of the OCI image specification, as values.
+
 pub mod config;
