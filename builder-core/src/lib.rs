@@ -17,6 +17,7 @@ pub mod image;
 pub mod image_path;
 pub mod interrupt;
 pub mod layer;
+pub mod nearest;
 pub mod oci;
 pub mod output;
 pub mod plan;
@@ -24,7 +25,6 @@ pub mod platform;
 pub mod reference;
 pub mod source;
 pub mod store;
-pub mod suggest;
 pub mod timestamp;
 pub mod tree;
 

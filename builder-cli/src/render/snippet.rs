@@ -69,7 +69,7 @@ fn bounded(file: &SourceFile, span: Span) -> std::ops::Range<usize> {
     start..line_end
 }
 
-fn draw(renderer: &Renderer, mut group: Group<'_>, notes: &[String], help: Option<&str>) -> String {
+fn draw<'a>(renderer: &Renderer, mut group: Group<'a>, notes: &'a [String], help: Option<&'a str>) -> String {
     for note in notes {
         group = group.element(Level::NOTE.with_name(None::<&str>).message(note));
     }

@@ -6,6 +6,7 @@ use crate::build::copy::{CopyInput, place, shown};
 use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image_path::ImagePath;
+use crate::nearest::nearest;
 use crate::plan::step::{CopyFrom, CopySource, CopyStep, Spanned};
 use crate::timestamp::Timestamp;
 use crate::tree::files::{Content, Files};
@@ -218,5 +219,6 @@ fn near(source: &dyn Tree, at: &ImagePath) -> Option<String> {
         let name = node.entry.path.file_name()?.to_vec();
         String::from_utf8(name).ok()
     });
-    crate::suggest::nearest(&wanted, names)
+    let names: Vec<String> = names.collect();
+    nearest(&wanted, names.iter().map(String::as_str)).map(str::to_owned)
 }

@@ -20,7 +20,8 @@ use std::collections::BTreeMap;
 use crate::context::Context;
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, ImageId};
-use crate::dockerfile::{self, Dockerfile};
+use crate::dockerfile::Dockerfile;
+use crate::dockerfile::parse::{ParseOptions, parse_with};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventSink};
 use crate::image::{Committed, Image};
@@ -109,6 +110,39 @@ pub fn plan(store: &Store, request: &BuildRequest) -> Result<(Plan, Vec<Diagnost
     Ok((planned.plan, planned.warnings))
 }
 
+fn parse_options(request: &BuildRequest) -> ParseOptions {
+    let syntax = request.build_args.get("BUILDKIT_SYNTAX").cloned();
+    ParseOptions { ignore_syntax: request.ignore_syntax, syntax }
+}
+
+/// Every problem of a Dockerfile, errors and warnings, in the order of the file. A base image that can't be found is
+/// taken for an empty one: its own errors come with the build.
+///
+/// # Errors
+/// A context or an ignore file that can't be read.
+pub fn check(store: &Store, request: &BuildRequest) -> Result<Vec<Diagnostic>> {
+    let file = &request.dockerfile;
+    let options = request.plan_options();
+    let (parsed, mut diagnostics) = parse_with(file, &parse_options(request));
+    let (graph, found) = plan::graph(file, &parsed, &options);
+    diagnostics.extend(found);
+    if let Some(graph) = graph {
+        let mut images = Images::new(store, &request.named_contexts);
+        let mut configs = BTreeMap::new();
+        for stage in graph.stages.iter().filter(|stage| stage.reachable) {
+            let config = match images.base(&stage.base, &stage.platform) {
+                Ok(Found::Image(base)) => base.image.config,
+                _ => ImageConfig::for_platform(&stage.platform),
+            };
+            configs.insert(stage.index, config);
+        }
+        diagnostics.extend(plan::lower(file, &parsed, &graph, &configs, &options).1);
+    }
+    diagnostics.sort_by_key(|diagnostic| diagnostic.span);
+    diagnostics.dedup();
+    Ok(diagnostics)
+}
+
 struct Planned {
     plan: Plan,
     warnings: Vec<Diagnostic>,
@@ -119,7 +153,7 @@ struct Planned {
 fn make_plan(request: &BuildRequest, images: &mut Images<'_>) -> Result<Planned> {
     let file = &request.dockerfile;
     let options = request.plan_options();
-    let (parsed, mut diagnostics) = dockerfile::parse(file);
+    let (parsed, mut diagnostics) = parse_with(file, &parse_options(request));
     let (graph, found) = plan::graph(file, &parsed, &options);
     diagnostics.extend(found);
     let Some(graph) = graph else { return Err(Error::from_diagnostics(file, diagnostics)) };
@@ -214,7 +248,7 @@ fn execute(shared: &Shared<'_>, mut bases: BTreeMap<usize, Found>, images: &mut 
             }
             _ => Image::default(),
         };
-        let (stage, text) = (stage::name(planned), planned.base.to_string());
+        let (stage, text) = (stage::name(planned), stage::base_text(planned));
         shared.events.send(Event::StageStarted { stage, base: text });
         let image = stage::execute(shared, planned, base, images, &done)?;
         done.insert(planned.index, image);

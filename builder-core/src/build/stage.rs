@@ -18,7 +18,7 @@ use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
 use crate::layer::{Layer as NewLayer, LayerOptions};
 use crate::oci::config::History;
-use crate::plan::step::{CopyFrom, CopyStep, Step};
+use crate::plan::step::{CopyFrom, CopyStep, StageBase, Step};
 use crate::plan::{Plan, PlannedStage, PlannedStep};
 use crate::source::SourceFile;
 use crate::store::Store;
@@ -92,6 +92,16 @@ pub(crate) fn name(stage: &PlannedStage) -> String {
     stage.name.clone().unwrap_or_else(|| stage.index.to_string())
 }
 
+/// What a stage starts from, for people.
+pub(crate) fn base_text(stage: &PlannedStage) -> String {
+    match &stage.base {
+        StageBase::Scratch => "scratch".to_owned(),
+        StageBase::Stage(index) => format!("stage {index}"),
+        StageBase::Named(name) => name.clone(),
+        StageBase::Image { reference, .. } => reference.value.clone(),
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "the elapsed time of a step is told, and reaches no byte")]
 fn begin(shared: &Shared<'_>, stage: &PlannedStage, step: &PlannedStep) -> Instant {
     let (text, span) = (step.text.clone(), step.span);
@@ -102,8 +112,8 @@ fn begin(shared: &Shared<'_>, stage: &PlannedStage, step: &PlannedStep) -> Insta
 fn history(shared: &Shared<'_>, step: &PlannedStep, empty_layer: bool) -> History {
     History {
         created: Some(shared.now.to_rfc3339()),
-        created_by: Some(step.text.clone()),
-        comment: Some("buildkit.dockerfile.v0".to_owned()),
+        created_by: step.text.clone(),
+        comment: "buildkit.dockerfile.v0".to_owned(),
         empty_layer,
         ..History::default()
     }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use crate::digest::{Digest, DiffId};
 use crate::error::Result;
 use crate::oci::config::{History, ImageConfig};
-use crate::oci::descriptor::Descriptor;
+use crate::oci::descriptor::{Descriptor, PlatformObject};
 use crate::oci::manifest::ImageManifest;
 use crate::oci::media_type::MediaType;
 use crate::store::Store;
@@ -72,7 +72,7 @@ impl Image {
         let mut document = ImageManifest::new(config.clone(), layers);
         document.annotations = Some(annotations).filter(|annotations| !annotations.is_empty());
         let mut manifest = blob(store, MediaType::Manifest, &document.to_bytes()?)?;
-        manifest.platform = Some(self.config.platform());
+        manifest.platform = Some(PlatformObject::from(&self.config.platform()));
         Ok(Committed { manifest, config, layers: self.layers })
     }
 }
@@ -87,7 +87,7 @@ fn blob(store: &Store, media_type: MediaType, bytes: &[u8]) -> Result<Descriptor
 fn pad_history(history: &mut Vec<History>, layers: usize) {
     let told = history.iter().filter(|entry| !entry.empty_layer).count();
     let missing = layers.saturating_sub(told);
-    let padding = History { comment: Some("layer without history".to_owned()), ..History::default() };
+    let padding = History { comment: "layer without history".to_owned(), ..History::default() };
     history.splice(0..0, std::iter::repeat_n(padding, missing));
     let mut surplus = told.saturating_sub(layers);
     for entry in history.iter_mut().filter(|entry| !entry.empty_layer) {

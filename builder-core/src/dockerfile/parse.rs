@@ -1,0 +1,257 @@
+//! Text to [`Dockerfile`]: never fails, reports every problem, goes on with the next instruction.
+//!
+//! Follows the Dockerfile reference, "Format" and each instruction's section.
+
+use crate::diagnostic::Diagnostic;
+use crate::source::{SourceFile, Span};
+
+use super::directive::{self, Directives};
+use super::flags;
+use super::heredoc::{self, Heredoc};
+use super::instruction::{Instruction, InstructionKind, KEYWORDS};
+use super::keyword::{self, Line};
+use super::lines::{Lines, LogicalLine};
+use crate::nearest::nearest;
+use super::word::{JsonForm, Text, is_blank, json_form};
+use super::{Dockerfile, Stage};
+
+pub(crate) use super::keyword_files::is_script;
+
+/// Choices about how a file is read.
+#[derive(Clone, Debug, Default)]
+pub struct ParseOptions {
+    /// Don't look at `# syntax=`.
+    pub ignore_syntax: bool,
+    /// The build argument `BUILDKIT_SYNTAX`, which stands in for the directive.
+    pub syntax: Option<String>,
+}
+
+/// Reads a file with the usual choices. Error-level diagnostics mean that the result lacks the instructions they
+/// point at.
+pub fn parse(file: &SourceFile) -> (Dockerfile, Vec<Diagnostic>) {
+    parse_with(file, &ParseOptions::default())
+}
+
+/// Reads a file.
+pub fn parse_with(file: &SourceFile, options: &ParseOptions) -> (Dockerfile, Vec<Diagnostic>) {
+    let mut problems = Vec::new();
+    let (directives, position) = directive::read(file, &mut problems);
+    if !options.ignore_syntax {
+        problems.extend(foreign_syntax(&directives, options));
+    }
+    let mut lines = Lines::new(&file.text, position, directives.escape);
+    let escape = directives.escape;
+    let mut dockerfile = Dockerfile {
+        directives,
+        ..Dockerfile::default()
+    };
+    let mut seen = false;
+    while let Some(line) = lines.next_line() {
+        seen = true;
+        for blank in &line.empty_lines {
+            dockerfile
+                .style
+                .empty_continuations
+                .push((*blank, line.span));
+        }
+        let heredocs = take_heredocs(&mut lines, &line, escape, &mut problems);
+        if let Some(instruction) = instruction(line, heredocs, escape, &mut problems) {
+            place(&mut dockerfile, instruction, &mut problems);
+        } else if dockerfile.stages.is_empty() && problems.is_empty() {
+            break;
+        }
+    }
+    let broken = problems.iter().any(Diagnostic::is_error);
+    if dockerfile.stages.is_empty() && !broken {
+        problems.push(no_stage(seen, &file.text));
+    }
+    (dockerfile, problems)
+}
+
+/// Reads one trigger, as ONBUILD stores it in an image. Every place in it is `at`, the FROM line that runs it.
+pub fn parse_trigger(text: &str, escape: char, at: Span) -> Result<Instruction, Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    let mut lines = Lines::new(text, 0, escape);
+    let Some(mut line) = lines.next_line() else {
+        return Err(vec![Diagnostic::error(
+            "onbuild",
+            at,
+            "a trigger of the base is empty",
+        )]);
+    };
+    line.text = Text::fixed(line.text.as_str(), at);
+    line.span = at;
+    let mut heredocs = take_heredocs(&mut lines, &line, escape, &mut problems);
+    for heredoc in &mut heredocs {
+        (heredoc.span, heredoc.body, heredoc.terminator) = (at, at, at);
+    }
+    if lines.next_line().is_some() {
+        let message = format!(
+            "the trigger `{}` of the base holds more than one instruction",
+            line.text.as_str()
+        );
+        problems.push(Diagnostic::error("onbuild", at, message));
+    }
+    let found = instruction(line, heredocs, escape, &mut problems);
+    match found {
+        Some(instruction) if !problems.iter().any(Diagnostic::is_error) => Ok(instruction),
+        _ => Err(problems
+            .into_iter()
+            .map(|problem| {
+                problem.with_note(format!("in the base's trigger `{}`", text.trim_end()))
+            })
+            .collect()),
+    }
+}
+
+fn foreign_syntax(directives: &Directives, options: &ParseOptions) -> Option<Diagnostic> {
+    let directive = directives.syntax.as_ref();
+    let (value, span) = match (&options.syntax, directive) {
+        (Some(value), directive) => (
+            value.as_str(),
+            directive.map_or(Span::new(0, 0), |word| word.span),
+        ),
+        (None, Some(word)) => (word.text.as_str(), word.span),
+        (None, None) => return None,
+    };
+    if value.is_empty() || directive::is_builtin_syntax(value) {
+        return None;
+    }
+    let message = format!("the syntax `{value}` is a frontend image, which rbuild can't run");
+    let problem = Diagnostic::error("foreign-syntax", span, message);
+    Some(if options.syntax.is_some() {
+        problem
+            .with_help("leave out the build argument `BUILDKIT_SYNTAX`, or pass `--ignore-syntax`")
+    } else {
+        problem.with_help(
+            "remove the line, or pass `--ignore-syntax` to read the file as a plain Dockerfile",
+        )
+    })
+}
+
+fn no_stage(seen: bool, text: &str) -> Diagnostic {
+    let span = Span::new(0, text.lines().next().unwrap_or_default().len());
+    let problem = if seen {
+        Diagnostic::error("no-stage", span, "the file has no FROM line")
+    } else {
+        Diagnostic::error("no-stage", span, "the file holds no instruction")
+    };
+    problem.with_help("start with `FROM image` or `FROM scratch`")
+}
+
+/// Puts an instruction where it belongs.
+fn place(dockerfile: &mut Dockerfile, instruction: Instruction, problems: &mut Vec<Diagnostic>) {
+    match (&instruction.kind, dockerfile.stages.last_mut()) {
+        (InstructionKind::From(_), _) => {
+            dockerfile.stages.push(Stage {
+                from: instruction,
+                instructions: Vec::new(),
+            });
+        }
+        (_, Some(stage)) => stage.instructions.push(instruction),
+        (InstructionKind::Arg(_), None) => dockerfile.global.push(instruction),
+        (kind, None) => {
+            let message = format!("{} stands before the first FROM", kind.keyword());
+            let problem = Diagnostic::error("before-from", instruction.span, message);
+            problems
+                .push(problem.with_help("only ARG may stand above FROM; move the line below it"));
+        }
+    }
+}
+
+/// The bytes of the keyword, and where the rest starts.
+fn keyword_end(text: &Text) -> usize {
+    text.as_str().find(is_blank).unwrap_or(text.as_str().len())
+}
+
+/// Whether the line may hold heredocs: COPY, ADD, RUN, not in JSON form, also as a trigger.
+fn holds_heredocs(text: &Text, start: usize, escape: char) -> bool {
+    let end = text.as_str().len();
+    let rest = text.slice(start..end);
+    let word_end = start + rest.find(is_blank).unwrap_or(rest.len());
+    let word = text.slice(start..word_end).to_ascii_uppercase();
+    let arguments = text.trim(word_end..end);
+    match word.as_str() {
+        "ONBUILD" => !arguments.is_empty() && holds_heredocs(text, arguments.start, escape),
+        "RUN" | "COPY" | "ADD" => {
+            let (_, rest) = flags::split(text, arguments, escape);
+            json_form(text, rest..end) == JsonForm::No
+        }
+        _ => false,
+    }
+}
+
+fn take_heredocs(
+    lines: &mut Lines<'_>,
+    line: &LogicalLine,
+    escape: char,
+    problems: &mut Vec<Diagnostic>,
+) -> Vec<Heredoc> {
+    if !line.text.as_str().contains("<<") || !holds_heredocs(&line.text, 0, escape) {
+        return Vec::new();
+    }
+    let mut heredocs = Vec::new();
+    for marker in heredoc::markers(&line.text) {
+        if let Some(heredoc) = lines.take_heredoc(&marker) {
+            heredocs.push(heredoc);
+        } else {
+            let message = format!("the heredoc `{}` has no end", marker.name);
+            let problem = Diagnostic::error("heredoc-unterminated", marker.span, message);
+            problems.push(problem.with_help(format!(
+                "end it with a line that holds only `{}`",
+                marker.name
+            )));
+            // What follows is most likely the body: reading it as instructions would only make noise.
+            while lines.next_line().is_some() {}
+        }
+    }
+    heredocs
+}
+
+fn instruction(
+    line: LogicalLine,
+    heredocs: Vec<Heredoc>,
+    escape: char,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Instruction> {
+    let text = line.text;
+    let end = keyword_end(&text);
+    let word = text.word(0..end);
+    let name = word.text.to_ascii_uppercase();
+    let Some(keyword) = KEYWORDS.into_iter().find(|known| *known == name) else {
+        problems.push(unknown_instruction(&word.text, word.span));
+        return None;
+    };
+    let arguments = text.trim(end..text.as_str().len());
+    let (flags, start) = flags::split(&text, arguments.clone(), escape);
+    let line_of = Line {
+        keyword,
+        keyword_span: word.span,
+        rest: text.trim(start.min(arguments.end)..arguments.end),
+        text: &text,
+        flags,
+        heredocs,
+        escape,
+    };
+    let kind = keyword::parse(line_of, problems)?;
+    Some(Instruction {
+        keyword: word,
+        span: line.span,
+        comments: line.comments,
+        kind,
+    })
+}
+
+fn unknown_instruction(word: &str, span: Span) -> Diagnostic {
+    let problem = Diagnostic::error(
+        "unknown-instruction",
+        span,
+        format!("there is no instruction `{word}`"),
+    );
+    match nearest(word, KEYWORDS) {
+        Some(meant) => problem.with_help(format!("did you mean `{meant}`?")),
+        None => problem.with_help(
+            "if it continues the line above, that line must end in the escape character",
+        ),
+    }
+}

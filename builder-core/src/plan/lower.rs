@@ -1,0 +1,347 @@
+//! Instructions to steps: pure, given the configs of the base images.
+//!
+//! Follows the Dockerfile reference. A problem in one instruction doesn't hide problems in the next; a plan is made
+//! only if there is none.
+
+mod copy;
+mod flags;
+mod metadata;
+mod mount;
+mod run;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::diagnostic::Diagnostic;
+use crate::dockerfile::Dockerfile;
+use crate::dockerfile::expand::{Expanded, Expander};
+use crate::dockerfile::instruction::{Instruction, InstructionKind};
+use crate::nearest::nearest;
+use crate::dockerfile::parse::parse_trigger;
+use crate::dockerfile::word::Word;
+use crate::event::StepId;
+use crate::oci::config::ImageConfig;
+use crate::source::{SourceFile, Span};
+
+use super::graph::{GraphStage, StageGraph};
+use super::scope::{self, Scope};
+use super::step::{StageBase, Step};
+use super::{Plan, PlanOptions, PlannedStage, PlannedStep};
+
+/// Lowers the stages that the target needs.
+///
+/// `bases` holds the config of the base of each reachable stage whose base is an image, by stage index; a named
+/// context that is a directory needs none. The plan is none if a diagnostic is an error.
+pub fn lower(
+    _file: &SourceFile,
+    dockerfile: &Dockerfile,
+    graph: &StageGraph,
+    bases: &BTreeMap<usize, ImageConfig>,
+    options: &PlanOptions,
+) -> (Option<Plan>, Vec<Diagnostic>) {
+    let mut problems = Vec::new();
+    let mut done: BTreeMap<usize, Finished> = BTreeMap::new();
+    let mut stages = Vec::new();
+    let mut next_id = 1;
+    for node in graph.stages.iter().filter(|stage| stage.reachable) {
+        let Some(start) = start(node, &done, bases, &mut problems) else {
+            continue;
+        };
+        let mut lowering = Lowering::new(dockerfile, graph, options, node, start);
+        lowering.stage(dockerfile);
+        let steps = number(std::mem::take(&mut lowering.steps), &mut next_id);
+        problems.append(&mut lowering.problems);
+        let mut config = lowering.finished_config();
+        done.insert(
+            node.index,
+            Finished {
+                config: config.clone(),
+                scope: lowering.scope,
+            },
+        );
+        if node.index == graph.target {
+            let labels = options.labels.iter().cloned();
+            config.config.labels.extend(labels);
+        }
+        stages.push(PlannedStage {
+            index: node.index,
+            name: node.name.clone(),
+            base: node.base.clone(),
+            platform: node.platform.clone(),
+            span: node.span,
+            steps,
+            config,
+        });
+    }
+    problems.extend(unused_build_args(dockerfile, bases, options));
+    let plan = Plan {
+        stages,
+        target: graph.target,
+        epoch: graph.epoch,
+    };
+    let broken = problems.iter().any(Diagnostic::is_error);
+    ((!broken).then_some(plan), problems)
+}
+
+fn number(mut steps: Vec<PlannedStep>, next_id: &mut u32) -> Vec<PlannedStep> {
+    for step in &mut steps {
+        step.id = StepId(*next_id);
+        *next_id += 1;
+    }
+    steps
+}
+
+/// What a stage leaves to the stages that start from it.
+struct Finished {
+    config: ImageConfig,
+    scope: Scope,
+}
+
+fn start(
+    node: &GraphStage,
+    done: &BTreeMap<usize, Finished>,
+    bases: &BTreeMap<usize, ImageConfig>,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Finished> {
+    let mut config = match (&node.base, bases.get(&node.index)) {
+        (StageBase::Stage(earlier), _) => {
+            let earlier = done.get(earlier)?;
+            return Some(Finished {
+                config: earlier.config.clone(),
+                scope: earlier.scope.clone(),
+            });
+        }
+        (StageBase::Image { .. } | StageBase::Named(_), Some(config)) => config.clone(),
+        (StageBase::Image { reference, .. }, None) => {
+            let message = format!("the config of `{}` is not at hand", reference.value);
+            problems.push(Diagnostic::error("base-config", reference.span, message));
+            return None;
+        }
+        (StageBase::Scratch | StageBase::Named(_), _) => {
+            let mut config = ImageConfig::for_platform(&node.platform);
+            "/".clone_into(&mut config.config.working_dir);
+            config
+        }
+    };
+    config.created = None;
+    let mut scope = Scope::from_env(&config.config.env);
+    scope.default_path();
+    Some(Finished { config, scope })
+}
+
+/// One stage while it is lowered.
+struct Lowering<'a> {
+    graph: &'a StageGraph,
+    options: &'a PlanOptions,
+    node: &'a GraphStage,
+    escape: char,
+    scope: Scope,
+    config: ImageConfig,
+    /// CMD was set in this very stage: ENTRYPOINT leaves it.
+    cmd_set: bool,
+    steps: Vec<PlannedStep>,
+    problems: Vec<Diagnostic>,
+    /// Names that were already warned about in this stage.
+    warned: BTreeSet<String>,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(
+        dockerfile: &Dockerfile,
+        graph: &'a StageGraph,
+        options: &'a PlanOptions,
+        node: &'a GraphStage,
+        start: Finished,
+    ) -> Self {
+        Self {
+            graph,
+            options,
+            node,
+            escape: dockerfile.directives.escape,
+            scope: start.scope,
+            config: start.config,
+            cmd_set: false,
+            steps: Vec::new(),
+            problems: Vec::new(),
+            warned: BTreeSet::new(),
+        }
+    }
+
+    /// The base's triggers, then the stage's own lines.
+    fn stage(&mut self, dockerfile: &Dockerfile) {
+        for trigger in std::mem::take(&mut self.config.config.on_build) {
+            match parse_trigger(&trigger, self.escape, self.node.span) {
+                Ok(instruction) if refused_trigger(&instruction) => {
+                    let message =
+                        format!("the base's trigger `{}` can't be one", trigger.trim_end());
+                    self.problems
+                        .push(Diagnostic::error("onbuild", self.node.span, message));
+                }
+                Ok(instruction) => self.instruction(&instruction),
+                Err(problems) => self.problems.extend(problems),
+            }
+        }
+        if self.node.replaced {
+            return;
+        }
+        for instruction in dockerfile
+            .stages
+            .get(self.node.index)
+            .into_iter()
+            .flat_map(|stage| &stage.instructions)
+        {
+            self.instruction(instruction);
+        }
+    }
+
+    fn instruction(&mut self, instruction: &Instruction) {
+        let span = instruction.span;
+        match &instruction.kind {
+            InstructionKind::Add(add) => self.copy(add, true, span),
+            InstructionKind::Copy(copy) => self.copy(copy, false, span),
+            InstructionKind::Run(run) => self.run(run, span),
+            InstructionKind::Arg(arg) => self.arg(arg, span),
+            InstructionKind::Cmd(cmd) => self.cmd(cmd, span),
+            InstructionKind::Entrypoint(entrypoint) => self.entrypoint(entrypoint, span),
+            InstructionKind::Env(env) => self.env(env, span),
+            InstructionKind::Expose(expose) => self.expose(expose, span),
+            InstructionKind::From(_) => {}
+            InstructionKind::Healthcheck(check) => self.healthcheck(check, span),
+            InstructionKind::Label(label) => self.label(label, span),
+            InstructionKind::Maintainer(maintainer) => self.maintainer(maintainer, span),
+            InstructionKind::Onbuild(onbuild) => self.onbuild(onbuild, span),
+            InstructionKind::Shell(shell) => self.shell(shell, span),
+            InstructionKind::Stopsignal(signal) => self.stopsignal(signal, span),
+            InstructionKind::User(user) => self.user(user, span),
+            InstructionKind::Volume(volume) => self.volume(volume, span),
+            InstructionKind::Workdir(workdir) => self.workdir(workdir, span),
+        }
+    }
+
+    /// A word's value in the stage's scope; none where it is wrong, which is reported.
+    fn expand(&mut self, word: &Word) -> Option<String> {
+        let scope = &self.scope;
+        let lookup = |name: &str| scope.lookup(name);
+        let expanded = Expander {
+            escape: self.escape,
+            lookup: &lookup,
+        }
+        .word(word);
+        self.take(expanded, word.span)
+    }
+
+    /// The same for the body of a heredoc.
+    fn expand_heredoc(&mut self, body: &str, span: Span) -> Option<String> {
+        let scope = &self.scope;
+        let lookup = |name: &str| scope.lookup(name);
+        let expanded = Expander {
+            escape: self.escape,
+            lookup: &lookup,
+        }
+        .heredoc(body, span);
+        self.take(expanded, span)
+    }
+
+    fn take(&mut self, expanded: Result<Expanded, Diagnostic>, span: Span) -> Option<String> {
+        match expanded {
+            Ok(expanded) => {
+                for name in expanded.unset {
+                    self.undefined(&name, span);
+                }
+                Some(expanded.value)
+            }
+            Err(problem) => {
+                self.problems.push(problem);
+                None
+            }
+        }
+    }
+
+    fn undefined(&mut self, name: &str, span: Span) {
+        let special = !name.starts_with(|c: char| c.is_alphabetic() || c == '_');
+        if special || self.scope.declares(name) || !self.warned.insert(name.to_owned()) {
+            return;
+        }
+        let message = format!("`{name}` is used, but neither ARG nor ENV sets it");
+        let warning = Diagnostic::warning("UndefinedVar", span, message);
+        let warning = match self.scope.nearest(name) {
+            Some(meant) => warning.with_help(format!("did you mean `{meant}`?")),
+            None if self.graph.globals.lookup(name).is_some() => warning.with_help(format!(
+                "add `ARG {name}` to the stage to see the value from above FROM"
+            )),
+            None => warning,
+        };
+        self.problems.push(warning);
+    }
+
+    /// Adds a step that changes the config alone.
+    fn config_step(&mut self, span: Span, text: String) {
+        self.push(span, text, Step::Config);
+    }
+
+    fn push(&mut self, span: Span, text: String, step: Step) {
+        let empty_layer = step == Step::Config;
+        self.steps.push(PlannedStep {
+            id: StepId(0),
+            span,
+            text,
+            in_history: true,
+            empty_layer,
+            step,
+        });
+    }
+
+    fn finished_config(&self) -> ImageConfig {
+        let mut config = self.config.clone();
+        config.config.env = self.scope.config_env();
+        config
+    }
+}
+
+fn refused_trigger(instruction: &Instruction) -> bool {
+    matches!(
+        instruction.kind,
+        InstructionKind::From(_) | InstructionKind::Maintainer(_) | InstructionKind::Onbuild(_)
+    )
+}
+
+/// A warning for each build argument that no ARG anywhere takes.
+fn unused_build_args(
+    dockerfile: &Dockerfile,
+    bases: &BTreeMap<usize, ImageConfig>,
+    options: &PlanOptions,
+) -> Vec<Diagnostic> {
+    let escape = dockerfile.directives.escape;
+    let stored = dockerfile
+        .instructions()
+        .filter_map(|instruction| match &instruction.kind {
+            InstructionKind::Onbuild(onbuild) => Some(&onbuild.trigger),
+            _ => None,
+        });
+    let triggers = stored.chain(bases.values().flat_map(|base| &base.config.on_build));
+    let triggers: Vec<Instruction> = triggers
+        .filter_map(|trigger| parse_trigger(trigger, escape, Span::default()).ok())
+        .collect();
+    let mut declared: BTreeSet<&str> = BTreeSet::new();
+    for instruction in dockerfile.instructions().chain(&triggers) {
+        if let InstructionKind::Arg(arg) = &instruction.kind {
+            declared.extend(arg.args.iter().map(|one| one.name.text.as_str()));
+        }
+    }
+    let span = dockerfile
+        .stages
+        .first()
+        .map(|stage| stage.from.span)
+        .unwrap_or_default();
+    let given = options.build_args.keys().map(String::as_str);
+    given
+        .filter(|name| !declared.contains(name) && !scope::is_predefined(name))
+        .map(|name| {
+            let message = format!("`--build-arg {name}=…` has no effect: no ARG declares `{name}`");
+            let warning = Diagnostic::warning("unused-build-arg", span, message);
+            match nearest(name, declared.iter().copied()) {
+                Some(meant) => warning.with_help(format!("did you mean `{meant}`?")),
+                None => warning.with_help(format!("add `ARG {name}` to the stage that uses it")),
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,278 @@
+//! Which names have which values at a line: ENV and ARG of a stage, and ARG above FROM.
+//!
+//! Follows the Dockerfile reference, "Scope" and "Using ARG variables": ENV always overrides ARG, whichever comes
+//! first. Builders that let the later line win give another value in one case (ARG after ENV); there a warning names
+//! both lines.
+
+use std::collections::BTreeMap;
+
+use crate::diagnostic::Diagnostic;
+use crate::nearest::nearest;
+use crate::source::Span;
+
+use super::PlanOptions;
+
+/// The search path of an image that sets none.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A variable that ENV or the base image set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct EnvEntry {
+    name: String,
+    value: String,
+    /// The ENV line; none for the base image's.
+    span: Option<Span>,
+}
+
+/// A name that ARG declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ArgEntry {
+    name: String,
+    value: Option<String>,
+}
+
+/// The names of one stage, as far as its lines were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    env: Vec<EnvEntry>,
+    args: Vec<ArgEntry>,
+}
+
+impl Scope {
+    /// The scope that a base's `NAME=value` list gives.
+    pub fn from_env(env: &[String]) -> Self {
+        let mut scope = Self::default();
+        for item in env {
+            let (name, value) = item.split_once('=').unwrap_or((item, ""));
+            scope.put_env(name, value, None);
+        }
+        scope
+    }
+
+    /// Sets the default search path where there is none.
+    pub fn default_path(&mut self) {
+        if !self.env.iter().any(|entry| entry.name == "PATH") {
+            self.put_env("PATH", DEFAULT_PATH, None);
+        }
+    }
+
+    /// A name's value at this line.
+    pub fn lookup(&self, name: &str) -> Option<String> {
+        if let Some(entry) = self.env.iter().find(|entry| entry.name == name) {
+            return Some(entry.value.clone());
+        }
+        let arg = self.args.iter().find(|arg| arg.name == name)?;
+        arg.value.clone()
+    }
+
+    fn put_env(&mut self, name: &str, value: &str, span: Option<Span>) {
+        if let Some(entry) = self.env.iter_mut().find(|entry| entry.name == name) {
+            value.clone_into(&mut entry.value);
+            entry.span = span;
+            return;
+        }
+        self.env.push(EnvEntry {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            span,
+        });
+    }
+
+    /// What ENV does.
+    pub fn set_env(&mut self, name: &str, value: &str, span: Span) {
+        self.put_env(name, value, Some(span));
+    }
+
+    /// What ARG does. A declaration without a value keeps an earlier one. The warning is for a value that ENV hides.
+    pub fn declare(&mut self, name: &str, value: Option<String>, span: Span) -> Option<Diagnostic> {
+        let warning = value
+            .as_ref()
+            .and_then(|value| self.hidden(name, value, span));
+        match self.args.iter_mut().find(|arg| arg.name == name) {
+            Some(arg) if value.is_some() => arg.value = value,
+            Some(_) => {}
+            None => self.args.push(ArgEntry {
+                name: name.to_owned(),
+                value,
+            }),
+        }
+        warning
+    }
+
+    /// The warning that ENV keeps `name` from getting `value` at `span`.
+    pub fn hidden(&self, name: &str, value: &str, span: Span) -> Option<Diagnostic> {
+        let entry = self.env.iter().find(|entry| entry.name == name)?;
+        if entry.value == value {
+            return None;
+        }
+        let message = format!(
+            "`{name}` stays `{}`, as ENV sets it: ENV overrides ARG",
+            entry.value
+        );
+        let warning = Diagnostic::warning("env-overrides-arg", span, message).with_note(format!(
+            "some builders would use `{value}` from here on, because the later line wins there"
+        ));
+        Some(match entry.span {
+            Some(env) => warning
+                .with_related(env, "ENV sets it here")
+                .with_help("use another name for the ARG, or remove the ENV"),
+            None => warning
+                .with_note("the base image's environment sets it")
+                .with_help("use another name for the ARG"),
+        })
+    }
+
+    /// ENV as the config holds it.
+    pub fn config_env(&self) -> Vec<String> {
+        self.env
+            .iter()
+            .map(|entry| format!("{}={}", entry.name, entry.value))
+            .collect()
+    }
+
+    /// The environment of a RUN: ENV, then each ARG with a value that ENV doesn't set.
+    pub fn run_env(&self) -> Vec<(String, String)> {
+        let mut all: Vec<(String, String)> = self
+            .env
+            .iter()
+            .map(|entry| (entry.name.clone(), entry.value.clone()))
+            .collect();
+        for arg in self.args.iter().filter(|arg| !is_builder_option(&arg.name)) {
+            let hidden = self.env.iter().any(|entry| entry.name == arg.name);
+            if let Some(value) = arg.value.as_ref().filter(|_| !hidden) {
+                all.push((arg.name.clone(), value.clone()));
+            }
+        }
+        all
+    }
+
+    /// Every declared name with the value in force, empty where there is none: what a RUN's history shows.
+    pub fn history_args(&self) -> Vec<(String, String)> {
+        let value = |name: &str| self.lookup(name).unwrap_or_default();
+        self.args
+            .iter()
+            .map(|arg| (arg.name.clone(), value(&arg.name)))
+            .collect()
+    }
+
+    /// Whether ARG declared `name`.
+    pub fn declares(&self, name: &str) -> bool {
+        self.args.iter().any(|arg| arg.name == name)
+    }
+
+    /// Whether ENV or the base set `name`.
+    pub fn has_env(&self, name: &str) -> bool {
+        self.env.iter().any(|entry| entry.name == name)
+    }
+
+    /// The known name nearest to a mistyped one.
+    pub fn nearest(&self, name: &str) -> Option<&str> {
+        let env = self.env.iter().map(|entry| entry.name.as_str());
+        nearest(
+            name,
+            env.chain(self.args.iter().map(|arg| arg.name.as_str())),
+        )
+    }
+}
+
+/// An ARG that speaks to the builder and never enters an environment.
+fn is_builder_option(name: &str) -> bool {
+    matches!(
+        name,
+        "BUILDKIT_SBOM_SCAN_CONTEXT" | "BUILDKIT_SBOM_SCAN_STAGE"
+    )
+}
+
+/// The proxy names that need no ARG, in the capitals that they may also be written without.
+pub const PROXIES: [&str; 5] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "FTP_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+];
+
+/// Whether a build argument may be given without an ARG of its name.
+pub fn is_predefined(name: &str) -> bool {
+    PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
+        || name == "SOURCE_DATE_EPOCH"
+        || name.starts_with("BUILDKIT_")
+        || PLATFORM_NAMES.contains(&name)
+}
+
+const PLATFORM_NAMES: [&str; 11] = [
+    "TARGETPLATFORM",
+    "TARGETOS",
+    "TARGETARCH",
+    "TARGETVARIANT",
+    "TARGETOSVERSION",
+    "BUILDPLATFORM",
+    "BUILDOS",
+    "BUILDARCH",
+    "BUILDVARIANT",
+    "BUILDOSVERSION",
+    "TARGETSTAGE",
+];
+
+/// The names that FROM lines see, and what a bare ARG in a stage imports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GlobalArgs {
+    values: BTreeMap<String, String>,
+    declared: BTreeMap<String, Span>,
+}
+
+impl GlobalArgs {
+    /// The platform names, which are always there; a build argument replaces one.
+    pub fn predefined(options: &PlanOptions) -> Self {
+        let target = options.target_platform();
+        let build = &options.build_platform;
+        let stage = options.target.as_deref().unwrap_or("default");
+        let values = [
+            target.to_string(),
+            target.os.clone(),
+            target.architecture.clone(),
+            target.variant.clone(),
+            target.os_version.clone(),
+            build.to_string(),
+            build.os.clone(),
+            build.architecture.clone(),
+            build.variant.clone(),
+            build.os_version.clone(),
+            stage.to_owned(),
+        ];
+        let names = PLATFORM_NAMES.into_iter().zip(values);
+        let given = |name: &str| options.build_args.get(name).cloned();
+        Self {
+            values: names
+                .map(|(name, value)| (name.to_owned(), given(name).unwrap_or(value)))
+                .collect(),
+            declared: BTreeMap::new(),
+        }
+    }
+
+    /// What an ARG above FROM does.
+    pub fn declare(&mut self, name: &str, value: Option<String>, span: Span) {
+        self.declared.entry(name.to_owned()).or_insert(span);
+        if let Some(value) = value {
+            self.values.insert(name.to_owned(), value);
+        }
+    }
+
+    /// A name's value.
+    pub fn lookup(&self, name: &str) -> Option<String> {
+        self.values.get(name).cloned()
+    }
+
+    /// Where an ARG above FROM declared `name`.
+    pub fn declared(&self, name: &str) -> Option<Span> {
+        self.declared.get(name).copied()
+    }
+
+    /// All names that FROM lines may use.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.values
+            .keys()
+            .chain(self.declared.keys())
+            .map(String::as_str)
+    }
+}
