@@ -1,14 +1,16 @@
 //! Makes one layer of a directory, to be timed beside `tar -c DIRECTORY | pigz`.
 //!
 //! `layer make-small DIRECTORY [SOURCE]` and `layer make-large DIRECTORY [COUNT]` write the inputs;
-//! `layer write DIRECTORY STORE LEVEL THREADS` makes the layer and prints the blob's size and the seconds.
+//! `layer write DIRECTORY STORE LEVEL THREADS` makes the layer and prints the blob's size and the seconds;
+//! `layer index TAR STORE` takes a tar into a store, indexes it, and prints the number of records and the seconds.
 
 use std::fs::File;
 use std::path::Path;
 use std::time::Instant;
 
 use builder_core::entry::EntryKind;
-use builder_core::layer::{Compression, LayerOptions, LayerWriter};
+use builder_core::layer::{Compression, LayerOptions, LayerWriter, index_layer};
+use builder_core::oci::{Descriptor, MediaType};
 use builder_core::store::Store;
 
 #[expect(
@@ -53,6 +55,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 "{} {} {seconds:.3}",
                 layer.descriptor.digest, layer.descriptor.size
             );
+        }
+        ["index", tar, store] => {
+            let store = Store::open(Path::new(store))?;
+            let mut blob = store.blob_writer()?;
+            std::io::copy(&mut File::open(tar)?, &mut blob)?;
+            let (digest, size) = blob.finish()?;
+            let start = Instant::now();
+            let layer = Descriptor::new(MediaType::LayerTar, digest, size);
+            let (diff_id, index) = index_layer(&store, &layer, None)?;
+            let seconds = start.elapsed().as_secs_f64();
+            println!("{diff_id} {} {seconds:.3}", index.len());
         }
         _ => println!("see the first lines of this program's source"),
     }

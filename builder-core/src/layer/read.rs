@@ -7,6 +7,7 @@
 
 use std::io::{self, BufReader, Read, Write};
 
+use super::data::LayerData;
 use super::decompress;
 use super::error::{Error, Result, TarProblem};
 use super::frame::{Frame, FrameError, Frames};
@@ -54,6 +55,19 @@ pub struct Archive {
     pub index: LayerIndex,
     /// The uncompressed tar; deleted when dropped.
     pub spool: TemporaryFile,
+}
+
+impl Archive {
+    /// Opens the archive's bytes, for the data ranges of its index.
+    pub fn data(&self) -> Result<LayerData> {
+        let path = self.spool.path();
+        let file = self
+            .spool
+            .file()
+            .try_clone()
+            .map_err(Error::io("open", path))?;
+        Ok(LayerData::from_plain(file, path.to_owned()))
+    }
 }
 
 /// Reads a tar that is no layer, compressed or not: names that would be whiteouts are ordinary. `name` names the

@@ -1,5 +1,7 @@
 //! Layers there and back: bytes that never change, round trips, hostile tars.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write as _};
 
@@ -250,6 +252,14 @@ fn times_are_clamped_in_the_tar_only() {
     assert_eq!(index.get(&path("/f")).unwrap().unwrap().entry, files[0].0);
 }
 
+/// A file that can't be read.
+struct Broken;
+impl Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(std::io::Error::other("gone"))
+    }
+}
+
 #[test]
 fn what_goes_wrong_is_named_and_leaves_nothing() {
     let (_folder, store) = store();
@@ -273,12 +283,6 @@ fn what_goes_wrong_is_named_and_leaves_nothing() {
     assert!(writer.append(&file("/a", b"").0, None).is_err());
     drop(writer);
 
-    struct Broken;
-    impl Read for Broken {
-        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
-            Err(std::io::Error::other("gone"))
-        }
-    }
     let mut writer = start();
     let big = file("/e", &bytes(1, 5_000_000, false));
     writer.append(&big.0, Some(&mut big.1.as_slice())).unwrap();
@@ -442,6 +446,7 @@ fn index_bytes(tar: &[u8]) -> Result<LayerIndex, String> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn hostile_tars_are_refused() {
     let one = |kind, name: &'static str, link: &'static str| {
         tar_of(move |builder| raw(builder, kind, name, link, b""))
@@ -633,8 +638,7 @@ fn an_archive_has_no_whiteouts_and_keeps_its_bytes() {
     let archive = index_archive(&store, "a.tar.zst", &packed[..]).unwrap();
     let record = archive.index.get(&path("/.wh.x")).unwrap().unwrap();
     assert_eq!((record.mark, archive.index.len()), (Mark::Present, 3));
-    let spool = archive.spool.file().try_clone().unwrap();
-    let mut data = LayerData::from_plain(spool, archive.spool.path().to_owned());
+    let mut data = archive.data().unwrap();
     let mut found = String::new();
     data.reader(&record.data.unwrap())
         .read_to_string(&mut found)
