@@ -46,10 +46,11 @@ pub fn looks_random(block: &[u8]) -> bool {
     if block.len() < 16 * SAMPLE {
         return false;
     }
-    let step = (block.len() - SAMPLE) / 3;
+    // The first bytes may be a header, which would speak for the whole.
+    let step = (block.len() - 2 * SAMPLE) / 3;
     let mut total = 0;
     for sample in 0..4 {
-        let entropy = entropy(&block[sample * step..][..SAMPLE]);
+        let entropy = entropy(&block[SAMPLE + sample * step..][..SAMPLE]);
         if entropy <= (790 << SCALE) / 100 {
             return false;
         }

@@ -62,7 +62,7 @@ pub struct BlockMap {
 }
 
 impl BlockMap {
-    /// Reads the map of a blob; none where it has none.
+    /// Reads the map of a blob; none where it has none, or one of another version: the blob can be read without.
     pub fn open(store: &Store, blob: &Digest) -> Result<Option<Self>> {
         let which = Sidecar::Blocks(*blob);
         let Some(mut file) = store.open_sidecar(which)? else {
@@ -72,10 +72,7 @@ impl BlockMap {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)
             .map_err(Error::io("read", &path))?;
-        match Self::parse(&bytes) {
-            Some(map) => Ok(Some(map)),
-            None => Err(Error::Damaged { path }),
-        }
+        Ok(Self::parse(&bytes))
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {

@@ -24,7 +24,9 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// What a build uses unless told otherwise.
+    /// What a build uses unless told otherwise. Measured on two cores against `tar -c | pigz -6 -p2`, 114 MiB of source
+    /// text in 20,000 files: level 4 takes 0.52 of its time for a blob 4.0 % larger, level 5 0.55 for 1.7 %, level 6
+    /// 0.62 for 1.4 %. Of 512 MiB in large files, half of it noise: 0.23, 0.25 and 0.56 of its time.
     pub const DEFAULT: Self = Self::Gzip(5);
 
     /// The media type of a layer compressed so.

@@ -265,13 +265,29 @@ struct Fields {
 
 impl Fields {
     fn read(&self, header: &tar::Header) -> Result<Frame, TarProblem> {
-        let number = |own: &Option<Vec<u8>>, field: io::Result<u64>, what| match own {
-            Some(text) => decimal(text).ok_or(TarProblem::Extension),
-            None => field.map_err(|_| TarProblem::Header(what)),
+        let empty = |field: std::ops::Range<usize>| {
+            let mut bytes = header.as_bytes()[field].iter();
+            bytes.all(|byte| matches!(byte, 0 | b' '))
         };
-        let size = number(&self.size, header.entry_size(), "size")?;
-        let uid = number(&self.uid, header.uid(), "user")?;
-        let gid = number(&self.gid, header.gid(), "group")?;
+        let size = match &self.size {
+            Some(text) => decimal(text).ok_or(TarProblem::Extension)?,
+            None => header
+                .entry_size()
+                .map_err(|_| TarProblem::Header("size"))?,
+        };
+        // Some tools leave fields empty that mean nothing to them.
+        let id = |own: &Option<Vec<u8>>, field, value: io::Result<u64>| match own {
+            Some(text) => decimal(text).ok_or(TarProblem::Extension),
+            None if empty(field) => Ok(0),
+            None => value.map_err(|_| TarProblem::Header("owner")),
+        };
+        let uid = id(&self.uid, 108..116, header.uid())?;
+        let gid = id(&self.gid, 116..124, header.gid())?;
+        let mode = if empty(100..108) {
+            Ok(0)
+        } else {
+            header.mode()
+        };
         let mtime = match &self.mtime {
             Some(text) => time(text).ok_or(TarProblem::Extension)?,
             None => Timestamp::from_seconds(header_time(header).ok_or(TarProblem::Header("time"))?),
@@ -281,7 +297,7 @@ impl Fields {
             name: Vec::new(),
             link: Vec::new(),
             kind: 0,
-            mode: header.mode().map_err(|_| TarProblem::Header("mode"))? & 0o7777,
+            mode: mode.map_err(|_| TarProblem::Header("mode"))? & 0o7777,
             uid: uid.try_into().map_err(|_| TarProblem::Owner)?,
             gid: gid.try_into().map_err(|_| TarProblem::Owner)?,
             mtime,
@@ -296,6 +312,9 @@ impl Fields {
 /// The time of a header: octal, or GNU's binary form, which may be negative.
 fn header_time(header: &tar::Header) -> Option<i64> {
     let field = &header.as_bytes()[136..148];
+    if field.iter().all(|byte| matches!(byte, 0 | b' ')) {
+        return Some(0);
+    }
     if field[0] & 0x80 == 0 {
         return header.mtime().ok()?.try_into().ok();
     }

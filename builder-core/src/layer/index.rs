@@ -53,7 +53,8 @@ struct Place {
 }
 
 impl LayerIndex {
-    /// Opens the index of a layer; none where it was never made.
+    /// Opens the index of a layer; none where it was never made, or made by a version whose form is another: it can
+    /// be made again.
     pub fn open(store: &Store, diff_id: &DiffId) -> Result<Option<Self>> {
         let which = Sidecar::Index(*diff_id);
         let path = store.sidecar_path(which);

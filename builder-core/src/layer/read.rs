@@ -7,6 +7,7 @@
 
 use std::io::{self, BufReader, Read, Write};
 
+use super::data::LayerData;
 use super::decompress;
 use super::error::{Error, Result, TarProblem};
 use super::frame::{Frame, FrameError, Frames};
@@ -54,6 +55,19 @@ pub struct Archive {
     pub index: LayerIndex,
     /// The uncompressed tar; deleted when dropped.
     pub spool: TemporaryFile,
+}
+
+impl Archive {
+    /// Opens the archive's bytes, for the data ranges of its index.
+    pub fn data(&self) -> Result<LayerData> {
+        let path = self.spool.path();
+        let file = self
+            .spool
+            .file()
+            .try_clone()
+            .map_err(Error::io("open", path))?;
+        Ok(LayerData::from_plain(file, path.to_owned()))
+    }
 }
 
 /// Reads a tar that is no layer, compressed or not: names that would be whiteouts are ordinary. `name` names the
@@ -214,7 +228,29 @@ fn read_record(frame: &Frame, markers: bool) -> Result<Option<Record>, TarProble
             }
         }
     }
-    let kind = match frame.kind {
+    let kind = read_kind(frame)?;
+    if path.is_root() && !matches!(kind, EntryKind::Directory) {
+        return Err(TarProblem::BadName);
+    }
+    let data = matches!(kind, EntryKind::File { .. }).then_some(DataRange {
+        offset: frame.offset,
+        len: frame.size,
+    });
+    let entry = Entry {
+        path,
+        kind,
+        mode: frame.mode,
+        uid: frame.uid,
+        gid: frame.gid,
+        mtime: frame.mtime,
+        xattrs: frame.xattrs.clone(),
+    };
+    Ok(Some(Record::present(entry, data)))
+}
+
+/// The type of an entry, with what only that type has.
+fn read_kind(frame: &Frame) -> Result<EntryKind, TarProblem> {
+    Ok(match frame.kind {
         b'1' => EntryKind::HardLink {
             target: clean(&frame.link)?,
         },
@@ -235,24 +271,7 @@ fn read_record(frame: &Frame, markers: bool) -> Result<Option<Record>, TarProble
         b'5' => EntryKind::Directory,
         b'6' => EntryKind::Fifo,
         _ => EntryKind::File { size: frame.size },
-    };
-    if path.is_root() && !matches!(kind, EntryKind::Directory) {
-        return Err(TarProblem::BadName);
-    }
-    let data = matches!(kind, EntryKind::File { .. }).then_some(DataRange {
-        offset: frame.offset,
-        len: frame.size,
-    });
-    let entry = Entry {
-        path,
-        kind,
-        mode: frame.mode,
-        uid: frame.uid,
-        gid: frame.gid,
-        mtime: frame.mtime,
-        xattrs: frame.xattrs.clone(),
-    };
-    Ok(Some(Record::present(entry, data)))
+    })
 }
 
 /// The path of a name; refuses one that leads out of the root on its way, or is none.

@@ -114,11 +114,7 @@ pub(super) fn encode(record: &Record, number: u64, out: &mut Vec<u8>) {
     let seconds = entry.mtime.seconds;
     put(out, ((seconds << 1) ^ (seconds >> 63)).cast_unsigned());
     put(out, entry.mtime.nanos.into());
-    put(out, entry.xattrs.len() as u64);
-    for (name, value) in &entry.xattrs {
-        put_bytes(out, name);
-        put_bytes(out, value);
-    }
+    put_xattrs(out, &entry.xattrs);
     if let Some(data) = record.data {
         put(out, data.offset);
         put(out, data.len);
@@ -128,6 +124,14 @@ pub(super) fn encode(record: &Record, number: u64, out: &mut Vec<u8>) {
     }
     let length = (out.len() - start - 4) as u32;
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+fn put_xattrs(out: &mut Vec<u8>, xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) {
+    put(out, xattrs.len() as u64);
+    for (name, value) in xattrs {
+        put_bytes(out, name);
+        put_bytes(out, value);
+    }
 }
 
 fn put_kind(out: &mut Vec<u8>, kind: &EntryKind) {
@@ -233,10 +237,7 @@ pub(super) fn decode(body: &[u8]) -> Option<(Record, u64)> {
     let zigzag = cursor.number()?;
     let seconds = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
     let nanos = cursor.small()?;
-    let mut xattrs = BTreeMap::new();
-    for _ in 0..cursor.number()? {
-        xattrs.insert(cursor.bytes()?.to_vec(), cursor.bytes()?.to_vec());
-    }
+    let xattrs = take_xattrs(&mut cursor)?;
     let data = if flags & DATA == 0 {
         None
     } else {
@@ -271,6 +272,14 @@ pub(super) fn decode(body: &[u8]) -> Option<(Record, u64)> {
         link_group,
     };
     Some((record, number))
+}
+
+fn take_xattrs(cursor: &mut Cursor<'_>) -> Option<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let mut xattrs = BTreeMap::new();
+    for _ in 0..cursor.number()? {
+        xattrs.insert(cursor.bytes()?.to_vec(), cursor.bytes()?.to_vec());
+    }
+    Some(xattrs)
 }
 
 fn take_kind(cursor: &mut Cursor<'_>) -> Option<EntryKind> {

@@ -104,6 +104,14 @@ impl Sorter {
         }
         self.spill()?;
         self.bytes = Vec::new();
+        self.merge(visit)
+    }
+
+    /// Hands out the records of all runs in order.
+    fn merge<E: From<Error>>(
+        self,
+        mut visit: impl FnMut(Record, u64) -> Result<(), E>,
+    ) -> Result<(), E> {
         let Some(file) = &self.spilled else {
             return Ok(());
         };

@@ -55,7 +55,7 @@ pub struct Store {
 }
 
 /// The folders of a store.
-const FOLDERS: &[&str] = &["blobs/sha256", "layers", "cache", "locks", "tmp"];
+const FOLDERS: &[&str] = &["blobs/sha256", "layers", "cache", "locks", "outputs", "tmp"];
 
 impl Store {
     /// Opens the store in `root`, makes it where it is missing, and deletes what killed processes left. Fails where
