@@ -119,8 +119,3 @@ pub struct PlannedStep {
     pub step: Step,
 }
 
-impl std::fmt::Display for Plan {
-    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        Ok(())
-    }
-}
