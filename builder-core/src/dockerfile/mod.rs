@@ -17,9 +17,9 @@ pub mod mount;
 pub mod nearest;
 pub mod parse;
 mod pattern;
-pub mod print;
 pub mod word;
 
+use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 
 use directive::Directives;
@@ -77,5 +77,20 @@ impl Dockerfile {
         self.global
             .iter()
             .chain(stages.flat_map(|stage| std::iter::once(&stage.from).chain(&stage.instructions)))
+    }
+}
+
+/// Lets a problem inside a continued instruction or a heredoc's body blame the instruction's first line, and marks the
+/// exact place beside it.
+pub(crate) fn blame_first_line(text: &str, instruction: &Instruction, problem: &mut Diagnostic) {
+    blame_line(text, instruction.span, instruction.keyword.span, problem);
+}
+
+/// The same for an instruction that isn't read yet.
+fn blame_line(text: &str, instruction: Span, keyword: Span, problem: &mut Diagnostic) {
+    let between = text.get(instruction.start..problem.span.start);
+    if between.is_some_and(|between| between.contains('\n')) && problem.related.is_none() {
+        problem.related = Some((problem.span, "here".to_owned()));
+        problem.span = keyword;
     }
 }
