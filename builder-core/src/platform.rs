@@ -118,7 +118,7 @@ impl FromStr for Platform {
                     .all(|byte| byte.is_ascii_alphanumeric() || b"_-.()".contains(&byte))
         };
         let parts: Vec<&str> = text.trim().split('/').collect();
-        if !parts.iter().all(|part| legal(part)) {
+        if !parts.iter().all(legal) {
             return Err(problem());
         }
         match parts.as_slice() {

@@ -2,11 +2,16 @@
 //!
 //! Follows the Dockerfile reference. Nothing here expands a variable of its own accord or knows a base image; that is
 //! `plan`'s part, which uses [`expand`].
+#![allow(
+    clippy::result_large_err,
+    reason = "an error here is a diagnostic, made at most once an instruction"
+)]
 
 pub mod directive;
 pub mod duration;
 pub mod expand;
 pub mod flags;
+mod healthcheck;
 pub mod heredoc;
 pub mod instruction;
 mod keyword;
