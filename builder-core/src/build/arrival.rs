@@ -61,7 +61,9 @@ pub(crate) fn collect<'a>(input: &CopyInput<'a>, heredocs: &'a Files) -> Result<
     for source in &input.step.sources {
         match source {
             CopySource::Path(word) if input.step.parents => {
-                arrivals.extend(with_parents(input, word, &exclude).map_err(place(input.file, word.span))?);
+                arrivals.extend(
+                    with_parents(input, word, &exclude).map_err(place(input.file, word.span))?,
+                );
             }
             CopySource::Path(word) => {
                 arrivals.extend(path(input, word, &exclude).map_err(place(input.file, word.span))?);
@@ -71,10 +73,20 @@ pub(crate) fn collect<'a>(input: &CopyInput<'a>, heredocs: &'a Files) -> Result<
                 arrivals.extend(found.map(|node| file(heredocs, name.as_bytes(), node)));
             }
             CopySource::Url(url) => {
-                arrivals.push(input.remote.url(input.step, url).map_err(place(input.file, url.span))?);
+                arrivals.push(
+                    input
+                        .remote
+                        .url(input.step, url)
+                        .map_err(place(input.file, url.span))?,
+                );
             }
             CopySource::Git(url) => {
-                arrivals.push(input.remote.git(input.step, url).map_err(place(input.file, url.span))?);
+                arrivals.push(
+                    input
+                        .remote
+                        .git(input.step, url)
+                        .map_err(place(input.file, url.span))?,
+                );
             }
         }
     }
@@ -87,37 +99,69 @@ fn exclusions(input: &CopyInput<'_>) -> Result<Arc<PatternList>> {
     list.map(Arc::new).map_err(|problems| {
         // Patterns are numbered from 1, as lines of a file are.
         let first = problems.first().map_or(1, |problem| problem.line);
-        let span = patterns.get(first - 1).map_or(input.step.destination.span, |one| one.span);
-        let message = problems.first().map_or_else(String::new, ToString::to_string);
-        Error::new(ErrorKind::Dockerfile, message).with_help("write `\\[` to mean the character").at(input.file, span)
+        let span = patterns
+            .get(first - 1)
+            .map_or(input.step.destination.span, |one| one.span);
+        let message = problems
+            .first()
+            .map_or_else(String::new, ToString::to_string);
+        Error::new(ErrorKind::Dockerfile, message)
+            .with_help("write `\\[` to mean the character")
+            .at(input.file, span)
     })
 }
 
 fn file<'a>(tree: &'a dyn Tree, name: &[u8], node: Node) -> Arrival<'a> {
-    Arrival { tree: Box::new(tree), node, how: How::File(name.to_vec()) }
+    Arrival {
+        tree: Box::new(tree),
+        node,
+        how: How::File(name.to_vec()),
+    }
 }
 
 fn directory<'a>(tree: &'a dyn Tree, node: Node, exclude: &Arc<PatternList>) -> Arrival<'a> {
     if exclude.is_empty() {
-        return Arrival { tree: Box::new(tree), node, how: How::Contents };
+        return Arrival {
+            tree: Box::new(tree),
+            node,
+            how: How::Contents,
+        };
     }
     let base = node.entry.path.clone();
-    let tree = Filtered::new(tree, base, Arc::clone(exclude), Keep::Unmatched, "--exclude");
-    Arrival { tree: Box::new(tree), node, how: How::Contents }
+    let tree = Filtered::new(
+        tree,
+        base,
+        Arc::clone(exclude),
+        Keep::Unmatched,
+        "--exclude",
+    );
+    Arrival {
+        tree: Box::new(tree),
+        node,
+        how: How::Contents,
+    }
 }
 
 /// The things that one word names.
-fn path<'a>(input: &CopyInput<'a>, word: &Spanned<String>, exclude: &Arc<PatternList>) -> Result<Vec<Arrival<'a>>> {
+fn path<'a>(
+    input: &CopyInput<'a>,
+    word: &Spanned<String>,
+    exclude: &Arc<PatternList>,
+) -> Result<Vec<Arrival<'a>>> {
     let found = match select(input.source, &word.value)? {
         Selection::Found(found) => found,
         Selection::Missing(at) => return Err(missing(input, word, &at)),
-        Selection::NotADirectory(at) => return Err(missing(input, word, &at).with_note(format!("`{at}` is a file"))),
+        Selection::NotADirectory(at) => {
+            return Err(missing(input, word, &at).with_note(format!("`{at}` is a file")));
+        }
         Selection::Loop(at) => {
-            return Err(missing(input, word, &at).with_note(format!("`{at}` is part of a circle of symbolic links")));
+            return Err(missing(input, word, &at)
+                .with_note(format!("`{at}` is part of a circle of symbolic links")));
         }
         Selection::BadPattern => {
             let message = format!("`{}` is not a pattern: {}", word.value, glob::BadPattern);
-            return Err(Error::new(ErrorKind::Dockerfile, message).with_help("write `[[]` to mean the character `[`"));
+            return Err(Error::new(ErrorKind::Dockerfile, message)
+                .with_help("write `[[]` to mean the character `[`"));
         }
     };
     let mut arrivals = Vec::with_capacity(found.len());
@@ -141,13 +185,16 @@ fn path<'a>(input: &CopyInput<'a>, word: &Spanned<String>, exclude: &Arc<Pattern
 /// The members of a file that ADD finds to be an archive.
 fn unpack<'a>(input: &CopyInput<'a>, node: &Node) -> Result<Option<Arrival<'a>>> {
     let step = input.step;
-    if !step.add || step.unpack == Some(false) || !matches!(node.entry.kind, EntryKind::File { .. }) {
+    if !step.add || step.unpack == Some(false) || !matches!(node.entry.kind, EntryKind::File { .. })
+    {
         return Ok(None);
     }
     let mut node = node.clone();
     let size = node.entry.size();
     let mut reader = input.source.open(&mut node)?;
-    input.remote.unpack(&shown(node.entry.path.as_relative()), size, &mut *reader)
+    input
+        .remote
+        .unpack(&shown(node.entry.path.as_relative()), size, &mut *reader)
 }
 
 /// `--parents`: the pivot `/./` splits what is dropped from what is kept, and the kept part is a pattern of
@@ -174,16 +221,37 @@ fn with_parents<'a>(
         }
     }
     let include = PatternList::from_patterns([kept]).map_err(|problems| {
-        Error::new(ErrorKind::Dockerfile, problems.first().map_or_else(String::new, ToString::to_string))
+        Error::new(
+            ErrorKind::Dockerfile,
+            problems
+                .first()
+                .map_or_else(String::new, ToString::to_string),
+        )
     })?;
     let place = base.entry.path.clone();
-    let included = Filtered::new(input.source, place.clone(), Arc::new(include), Keep::Matched, "--parents");
+    let included = Filtered::new(
+        input.source,
+        place.clone(),
+        Arc::new(include),
+        Keep::Matched,
+        "--parents",
+    );
     let tree: Box<dyn Tree + 'a> = if exclude.is_empty() {
         Box::new(included)
     } else {
-        Box::new(Filtered::new(included, place, Arc::clone(exclude), Keep::Unmatched, "--exclude"))
+        Box::new(Filtered::new(
+            included,
+            place,
+            Arc::clone(exclude),
+            Keep::Unmatched,
+            "--exclude",
+        ))
     };
-    Ok(vec![Arrival { tree, node: base, how: How::Contents }])
+    Ok(vec![Arrival {
+        tree,
+        node: base,
+        how: How::Contents,
+    }])
 }
 
 /// An error for a source that isn't there, with what is known of why.
@@ -193,9 +261,18 @@ fn missing(input: &CopyInput<'_>, word: &Spanned<String>, at: &ImagePath) -> Err
         CopyFrom::Context | CopyFrom::Named(_) => ErrorKind::Context,
         CopyFrom::Stage(_) | CopyFrom::Image(_) => ErrorKind::Dockerfile,
     };
-    let error = Error::new(kind, format!("no file in {} matches `{}`", source.describe(), word.value));
-    if let Some(reason) = source.explain_absence(at).or_else(|| source.explain_absence(&ImagePath::clean(&word.value))) {
-        let help = format!("add `!{}` below that line, or copy from elsewhere", shown(at.as_relative()));
+    let error = Error::new(
+        kind,
+        format!("no file in {} matches `{}`", source.describe(), word.value),
+    );
+    if let Some(reason) = source
+        .explain_absence(at)
+        .or_else(|| source.explain_absence(&ImagePath::clean(&word.value)))
+    {
+        let help = format!(
+            "add `!{}` below that line, or copy from elsewhere",
+            shown(at.as_relative())
+        );
         return error.with_note(reason).with_help(help);
     }
     match near(source, at) {
@@ -206,7 +283,9 @@ fn missing(input: &CopyInput<'_>, word: &Spanned<String>, at: &ImagePath) -> Err
 
 fn advice(step: &CopyStep) -> &'static str {
     match step.from {
-        CopyFrom::Context => "paths are relative to the root of the build context, the last argument of the command line",
+        CopyFrom::Context => {
+            "paths are relative to the root of the build context, the last argument of the command line"
+        }
         _ => "paths are relative to the root of the source, whatever its WORKDIR is",
     }
 }

@@ -44,7 +44,11 @@ pub(crate) fn execute(input: &CopyInput<'_>, maker: LayerMaker<'_>) -> Result<La
     let heredocs = arrival::heredocs(&step.sources, input.now);
     let arrivals = arrival::collect(input, &heredocs)?;
     // BuildKit takes a chmod'ed copy out of --link's path; the recorded answers show it.
-    let base = if step.link && step.chmod.is_none() { None } else { Some(input.base) };
+    let base = if step.link && step.chmod.is_none() {
+        None
+    } else {
+        Some(input.base)
+    };
     let at_destination = |error: Error| error.at(input.file, step.destination.span);
     let target = Target::find(&step.destination, base).map_err(at_destination)?;
     let mut graft = Graft::default();
@@ -60,8 +64,15 @@ fn plant<'t>(
     graft: &mut Graft<'t>,
 ) -> Result<()> {
     let step = input.step;
-    if arrivals.len() > 1 && !target.is_directory() && arrivals.iter().any(|one| matches!(one.how, How::File(_))) {
-        let message = format!("{} sources, but the destination `{}` is no directory", arrivals.len(), step.destination.path);
+    if arrivals.len() > 1
+        && !target.is_directory()
+        && arrivals.iter().any(|one| matches!(one.how, How::File(_)))
+    {
+        let message = format!(
+            "{} sources, but the destination `{}` is no directory",
+            arrivals.len(),
+            step.destination.path
+        );
         return Err(Error::new(ErrorKind::Dockerfile, message)
             .with_help(format!("write `{}/` to make it one", step.destination.path)));
     }
@@ -73,8 +84,12 @@ fn plant<'t>(
         let tree: &'t dyn Tree = &*arrival.tree;
         match &arrival.how {
             How::File(name) => graft.at(&target.file(name)?).put(ordinal, tree, node),
-            How::Contents => graft.at(&target.directory()?).put_contents(ordinal, tree, node),
-            How::Unpacked => graft.at(&target.directory()?).put_unpacked(ordinal, tree, node),
+            How::Contents => graft
+                .at(&target.directory()?)
+                .put_contents(ordinal, tree, node),
+            How::Unpacked => graft
+                .at(&target.directory()?)
+                .put_unpacked(ordinal, tree, node),
         }
     }
     Ok(())
@@ -89,9 +104,10 @@ fn emit(
 ) -> Result<Layer> {
     let step = input.step;
     let owner = match &step.chown {
-        Some(chown) => {
-            Some(owner::resolve(&chown.value, input.base).map_err(|error| error.at(input.file, chown.span))?)
-        }
+        Some(chown) => Some(
+            owner::resolve(&chown.value, input.base)
+                .map_err(|error| error.at(input.file, chown.span))?,
+        ),
         None => None,
     };
     let mut made = Entry::directory(ImagePath::root(), input.now);
@@ -120,13 +136,27 @@ fn adjust(entry: &mut Entry, origin: Origin, owner: Option<(u32, u32)>, chmod: O
 }
 
 fn conflict(conflict: Conflict) -> Error {
-    let Conflict { path, directory_arrives, present } = conflict;
+    let Conflict {
+        path,
+        directory_arrives,
+        present,
+    } = conflict;
     let (arriving, help) = if directory_arrives {
-        ("a directory", "copy into the directory that the link leads to, or remove what is there first")
+        (
+            "a directory",
+            "copy into the directory that the link leads to, or remove what is there first",
+        )
     } else {
-        ("a file", "name the file that it should become below that directory, with a trailing `/` on the directory")
+        (
+            "a file",
+            "name the file that it should become below that directory, with a trailing `/` on the directory",
+        )
     };
-    Error::new(ErrorKind::Dockerfile, format!("cannot copy {arriving} onto {present}: `{path}`")).with_help(help)
+    Error::new(
+        ErrorKind::Dockerfile,
+        format!("cannot copy {arriving} onto {present}: `{path}`"),
+    )
+    .with_help(help)
 }
 
 /// Shows bytes of a name in a message.

@@ -32,7 +32,10 @@ pub struct GitOptions {
 
 impl Default for GitOptions {
     fn default() -> Self {
-        Self { program: PathBuf::from("git"), environment: Vec::new() }
+        Self {
+            program: PathBuf::from("git"),
+            environment: Vec::new(),
+        }
     }
 }
 
@@ -49,8 +52,17 @@ pub(crate) struct GitSource {
 
 impl GitSource {
     /// Reads a URL. `keep_git_dir` and `checksum` are the flags, which must not contradict the query.
-    pub(crate) fn parse(url: &str, keep_git_dir: Option<bool>, checksum: Option<&str>) -> Result<Self> {
-        let problem = |what: String| Error::new(ErrorKind::Dockerfile, format!("`{}`: {what}", without_user(url)));
+    pub(crate) fn parse(
+        url: &str,
+        keep_git_dir: Option<bool>,
+        checksum: Option<&str>,
+    ) -> Result<Self> {
+        let problem = |what: String| {
+            Error::new(
+                ErrorKind::Dockerfile,
+                format!("`{}`: {what}", without_user(url)),
+            )
+        };
         let (rest, fragment) = url.split_once('#').unwrap_or((url, ""));
         let (remote, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (reference, subdirectory) = fragment.split_once(':').unwrap_or((fragment, ""));
@@ -67,17 +79,26 @@ impl GitSource {
             let flag = matches!(value, "" | "1" | "true");
             match key {
                 "ref" => source.set_reference(value.to_owned()).map_err(problem)?,
-                "branch" => source.set_reference(format!("refs/heads/{value}")).map_err(problem)?,
-                "tag" => source.set_reference(format!("refs/tags/{value}")).map_err(problem)?,
+                "branch" => source
+                    .set_reference(format!("refs/heads/{value}"))
+                    .map_err(problem)?,
+                "tag" => source
+                    .set_reference(format!("refs/tags/{value}"))
+                    .map_err(problem)?,
                 "subdir" if source.subdirectory.is_none() => source.subdirectory = some(value),
                 "checksum" | "commit" => source.commit = some(value),
                 "keep-git-dir" => source.keep_git_dir = flag,
                 "submodules" => source.submodules = flag,
                 "mtime" | "fetch-by-commit" => {}
-                _ => return Err(problem(format!("the query has `{key}`, which is unknown or given twice"))),
+                _ => {
+                    return Err(problem(format!(
+                        "the query has `{key}`, which is unknown or given twice"
+                    )));
+                }
             }
         }
-        let option_like = |text: &Option<String>| text.as_deref().is_some_and(|text| text.starts_with('-'));
+        let option_like =
+            |text: &Option<String>| text.as_deref().is_some_and(|text| text.starts_with('-'));
         if source.remote.starts_with('-') || option_like(&source.reference) {
             return Err(problem("a name can't begin with `-`".to_owned()));
         }
@@ -104,28 +125,64 @@ pub(crate) fn checkout(
     options: &GitOptions,
     interrupt: &Interrupt,
 ) -> Result<(TemporaryDirectory, Timestamp)> {
-    let git = Git { directory: place.path(), source, options, interrupt };
+    let git = Git {
+        directory: place.path(),
+        source,
+        options,
+        interrupt,
+    };
     git.run(&["init", "--quiet", "."])?;
-    let reference = source.reference.clone().unwrap_or_else(|| "HEAD".to_owned());
-    let shallow = git.run(&["fetch", "--quiet", "--depth=1", "--", &source.remote, &reference]);
+    let reference = source
+        .reference
+        .clone()
+        .unwrap_or_else(|| "HEAD".to_owned());
+    let shallow = git.run(&[
+        "fetch",
+        "--quiet",
+        "--depth=1",
+        "--",
+        &source.remote,
+        &reference,
+    ]);
     match shallow {
         Ok(_) => git.run(&["checkout", "--quiet", "--detach", "FETCH_HEAD"])?,
         // A commit that no branch or tag names: not every server hands it out alone.
         Err(_) if is_commit(&reference) => {
-            git.run(&["fetch", "--quiet", "--tags", "--", &source.remote, "+refs/heads/*:refs/remotes/origin/*"])?;
+            git.run(&[
+                "fetch",
+                "--quiet",
+                "--tags",
+                "--",
+                &source.remote,
+                "+refs/heads/*:refs/remotes/origin/*",
+            ])?;
             git.run(&["checkout", "--quiet", "--detach", &reference])?
         }
         Err(error) => return Err(error),
     };
     let head = git.run(&["rev-parse", "HEAD"])?;
-    if let Some(expected) = source.commit.as_deref().filter(|expected| !head.starts_with(expected)) {
-        let message = format!("`{}` is not at the commit that `--checksum` says", without_user(&source.remote));
+    if let Some(expected) = source
+        .commit
+        .as_deref()
+        .filter(|expected| !head.starts_with(expected))
+    {
+        let message = format!(
+            "`{}` is not at the commit that `--checksum` says",
+            without_user(&source.remote)
+        );
         return Err(Error::new(ErrorKind::Context, message)
             .with_note(format!("expected {expected}"))
             .with_note(format!("found    {}", head.trim())));
     }
     if source.submodules {
-        git.run(&["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"])?;
+        git.run(&[
+            "submodule",
+            "--quiet",
+            "update",
+            "--init",
+            "--recursive",
+            "--depth=1",
+        ])?;
     }
     let time = git.run(&["log", "-1", "--format=%ct"])?;
     let time = Timestamp::from_seconds(time.trim().parse().unwrap_or(0));
@@ -145,31 +202,57 @@ struct Git<'a> {
 
 impl Git<'_> {
     /// Runs one command and returns its standard output.
-    #[expect(clippy::disallowed_methods, reason = "git is called here, with the environment that was handed in")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "git is called here, with the environment that was handed in"
+    )]
     fn run(&self, arguments: &[&str]) -> Result<String> {
         self.interrupt.check()?;
         let shown = without_user(&self.source.remote);
         let output = std::process::Command::new(&self.options.program)
-            .args(["-c", "protocol.ext.allow=never", "-c", "core.autocrlf=false"])
+            .args([
+                "-c",
+                "protocol.ext.allow=never",
+                "-c",
+                "core.autocrlf=false",
+            ])
             .args(arguments)
             .current_dir(self.directory)
             .env_clear()
-            .envs(self.options.environment.iter().map(|(name, value)| (name, value)))
+            .envs(
+                self.options
+                    .environment
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            )
             .env("GIT_TERMINAL_PROMPT", "0")
             .stdin(Stdio::null())
             .output()
             .map_err(|error| {
-                Error::new(ErrorKind::Context, format!("`git` can't be started, and `{shown}` needs it"))
-                    .with_help("install git")
-                    .with_source(error)
+                Error::new(
+                    ErrorKind::Context,
+                    format!("`git` can't be started, and `{shown}` needs it"),
+                )
+                .with_help("install git")
+                .with_source(error)
             })?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.replace(&self.source.remote, &shown);
-        let mut error = Error::new(ErrorKind::Context, format!("`{shown}` can't be checked out"));
-        for line in said.lines().rev().take(3).collect::<Vec<_>>().into_iter().rev() {
+        let mut error = Error::new(
+            ErrorKind::Context,
+            format!("`{shown}` can't be checked out"),
+        );
+        for line in said
+            .lines()
+            .rev()
+            .take(3)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+        {
             error = error.with_note(format!("git: {}", line.trim()));
         }
         Err(error.with_help("check the URL, the reference, and that git can log in without asking"))
@@ -186,7 +269,10 @@ pub(crate) struct CheckedOut {
 
 impl CheckedOut {
     /// Opens what [`checkout`] made, without `.git` unless it is kept.
-    pub(crate) fn open((place, time): (TemporaryDirectory, Timestamp), source: &GitSource) -> Result<Self> {
+    pub(crate) fn open(
+        (place, time): (TemporaryDirectory, Timestamp),
+        source: &GitSource,
+    ) -> Result<Self> {
         let subdirectory = ImagePath::clean(source.subdirectory.as_deref().unwrap_or(""));
         let relative = std::ffi::OsStr::new("").to_owned();
         let mut path = place.path().to_owned();
@@ -194,23 +280,47 @@ impl CheckedOut {
             let mut name = relative.clone();
             name.push(String::from_utf8_lossy(component).as_ref());
             path.push(name);
-            if path.symlink_metadata().is_ok_and(|found| found.is_symlink()) {
-                let message = format!("`{subdirectory}` of `{}` is a symbolic link", without_user(&source.remote));
+            if path
+                .symlink_metadata()
+                .is_ok_and(|found| found.is_symlink())
+            {
+                let message = format!(
+                    "`{subdirectory}` of `{}` is a symbolic link",
+                    without_user(&source.remote)
+                );
                 return Err(Error::new(ErrorKind::Context, message));
             }
         }
         let description = format!("the repository `{}`", without_user(&source.remote));
         let directory = Directory::open(&path, &description)?;
         let hidden = [ImagePath::clean("/.git")];
-        let hidden = if source.keep_git_dir { PatternList::default() } else { PatternList::from_literals(&hidden) };
-        let files = Filtered::new(directory, ImagePath::root(), Arc::new(hidden), Keep::Unmatched, "git's own");
-        Ok(Self { files, time, _place: place })
+        let hidden = if source.keep_git_dir {
+            PatternList::default()
+        } else {
+            PatternList::from_literals(&hidden)
+        };
+        let files = Filtered::new(
+            directory,
+            ImagePath::root(),
+            Arc::new(hidden),
+            Keep::Unmatched,
+            "git's own",
+        );
+        Ok(Self {
+            files,
+            time,
+            _place: place,
+        })
     }
 
     fn normalise(&self, mut node: Node) -> Node {
         let executable = node.entry.mode & 0o100 != 0;
         if !node.entry.is_symlink() {
-            node.entry.mode = if node.entry.is_directory() || executable { 0o755 } else { 0o644 };
+            node.entry.mode = if node.entry.is_directory() || executable {
+                0o755
+            } else {
+                0o644
+            };
         }
         node.entry.mtime = self.time;
         node.link = None;
@@ -224,7 +334,11 @@ impl Tree for CheckedOut {
     }
 
     fn list(&self, path: &ImagePath) -> Result<Listing<'_>> {
-        Ok(Box::new(self.files.list(path)?.map(|node| node.map(|node| self.normalise(node)))))
+        Ok(Box::new(
+            self.files
+                .list(path)?
+                .map(|node| node.map(|node| self.normalise(node))),
+        ))
     }
 
     fn open(&self, node: &mut Node) -> Result<Box<dyn Read + Send + '_>> {
@@ -250,10 +364,15 @@ mod tests {
         assert_eq!(source.remote, "https://h/r.git");
         assert_eq!(source.reference.as_deref(), Some("v1"));
         assert_eq!(source.subdirectory.as_deref(), Some("sub/dir"));
-        let source = check("git@h:r.git?branch=main&subdir=x&keep-git-dir=1&submodules=false").unwrap();
+        let source =
+            check("git@h:r.git?branch=main&subdir=x&keep-git-dir=1&submodules=false").unwrap();
         assert_eq!(source.reference.as_deref(), Some("refs/heads/main"));
         assert!(source.keep_git_dir && !source.submodules);
-        for url in ["https://h/r.git?what=1", "https://h/r.git?tag=a&branch=b", "https://h/r.git#--upload-pack=x"] {
+        for url in [
+            "https://h/r.git?what=1",
+            "https://h/r.git?tag=a&branch=b",
+            "https://h/r.git#--upload-pack=x",
+        ] {
             assert!(check(url).is_err(), "{url}");
         }
     }

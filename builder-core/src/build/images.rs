@@ -37,14 +37,21 @@ pub(crate) enum Found {
 impl<'a> Images<'a> {
     /// Looks in the store and in the named contexts.
     pub(crate) fn new(store: &'a Store, named: &'a BTreeMap<String, NamedContext>) -> Self {
-        Self { store, named, found: BTreeMap::new() }
+        Self {
+            store,
+            named,
+            found: BTreeMap::new(),
+        }
     }
 
     /// What a FROM line starts from.
     pub(crate) fn base(&mut self, base: &StageBase, platform: &Platform) -> Result<Found> {
         match base {
             StageBase::Scratch | StageBase::Stage(_) => Ok(Found::Nothing),
-            StageBase::Image { reference, platform } => self.image(&reference.value, platform).map(Found::Image),
+            StageBase::Image {
+                reference,
+                platform,
+            } => self.image(&reference.value, platform).map(Found::Image),
             StageBase::Named(name) => self.named(name, platform),
         }
     }
@@ -53,25 +60,32 @@ impl<'a> Images<'a> {
     pub(crate) fn named(&mut self, name: &str, platform: &Platform) -> Result<Found> {
         match self.named.get(name) {
             Some(NamedContext::Directory(path)) => Ok(Found::Directory(path.clone())),
-            Some(NamedContext::Image(reference)) => self.image(&reference.to_string(), platform).map(Found::Image),
+            Some(NamedContext::Image(reference)) => self
+                .image(&reference.to_string(), platform)
+                .map(Found::Image),
             Some(NamedContext::Layout { path, wanted }) => {
                 let key = (format!("{name}="), platform.clone());
                 if let Some(base) = self.found.get(&key) {
                     return Ok(Found::Image(base.clone()));
                 }
                 let manifest = LayoutSource::open(path)?.import(self.store, wanted, platform)?;
-                let base = base::load(self.store, &path.display().to_string(), &manifest, platform)?;
+                let base =
+                    base::load(self.store, &path.display().to_string(), &manifest, platform)?;
                 self.found.insert(key, base.clone());
                 Ok(Found::Image(base))
             }
-            None => Err(Error::new(ErrorKind::Internal, format!("the named context `{name}` is not known"))),
+            None => Err(Error::new(
+                ErrorKind::Internal,
+                format!("the named context `{name}` is not known"),
+            )),
         }
     }
 
     /// An image of the store, by reference.
     pub(crate) fn image(&mut self, text: &str, platform: &Platform) -> Result<Base> {
         let reference = Reference::from_str(text).map_err(|error| {
-            Error::new(ErrorKind::BaseImage, error.to_string()).with_help("write `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`")
+            Error::new(ErrorKind::BaseImage, error.to_string())
+                .with_help("write `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`")
         })?;
         let key = (reference.to_string(), platform.clone());
         if let Some(base) = self.found.get(&key) {
@@ -92,10 +106,16 @@ impl<'a> Images<'a> {
 
     /// The manifest or index of a reference. A digest decides where there is one.
     fn descriptor(&self, reference: &Reference) -> Result<Option<Descriptor>> {
-        let Some(digest) = reference.digest() else { return Ok(self.store.resolve(&reference.to_string())?) };
-        let Some(size) = self.store.blob_size(&digest)? else { return Ok(None) };
+        let Some(digest) = reference.digest() else {
+            return Ok(self.store.resolve(&reference.to_string())?);
+        };
+        let Some(size) = self.store.blob_size(&digest)? else {
+            return Ok(None);
+        };
         let unknown = Descriptor::new(MediaType::Manifest, digest, size);
-        let bytes = self.store.read_document(&unknown, base::MAX_DOCUMENT_BYTES)?;
+        let bytes = self
+            .store
+            .read_document(&unknown, base::MAX_DOCUMENT_BYTES)?;
         let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let media_type = match document.get("manifests") {
             Some(_) => MediaType::Index,
@@ -107,5 +127,10 @@ impl<'a> Images<'a> {
 
 /// Opens a directory that is named by `--build-context`; its own `.dockerignore` holds.
 pub(crate) fn open_named(name: &str, path: &Path) -> Result<Context> {
-    Context::open(path, &[path.join(".dockerignore")], &[], &format!("the context `{name}`"))
+    Context::open(
+        path,
+        &[path.join(".dockerignore")],
+        &[],
+        &format!("the context `{name}`"),
+    )
 }

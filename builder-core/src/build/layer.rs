@@ -29,13 +29,21 @@ impl<'a> LayerMaker<'a> {
         events: &'a dyn EventSink,
         step: StepId,
     ) -> Result<Self> {
-        Ok(Self { writer: LayerWriter::new(store, options)?, interrupt, events, step, told: 0 })
+        Ok(Self {
+            writer: LayerWriter::new(store, options)?,
+            interrupt,
+            events,
+            step,
+            told: 0,
+        })
     }
 
     /// Appends one entry after `adjust` had its say about owner and mode.
     pub(crate) fn append(&mut self, merged: Merged<'_>, adjust: &dyn Fn(&mut Entry)) -> Result<()> {
         self.interrupt.check()?;
-        let Merged { mut entry, content, .. } = merged;
+        let Merged {
+            mut entry, content, ..
+        } = merged;
         match content {
             None => {
                 adjust(&mut entry);
@@ -48,7 +56,9 @@ impl<'a> LayerMaker<'a> {
                 let mut reader = tree.open(&mut node)?;
                 refresh(&mut entry, &known, &node.entry);
                 adjust(&mut entry);
-                self.writer.append(&entry, Some(&mut *reader)).map_err(|error| changed(error, tree, &node.entry))?;
+                self.writer
+                    .append(&entry, Some(&mut *reader))
+                    .map_err(|error| changed(error, tree, &node.entry))?;
             }
         }
         self.tell();
@@ -59,7 +69,11 @@ impl<'a> LayerMaker<'a> {
         let done_bytes = self.writer.bytes();
         if done_bytes - self.told >= PROGRESS_BYTES {
             self.told = done_bytes;
-            self.events.send(Event::StepProgress { id: self.step, done_bytes, files: self.writer.files() });
+            self.events.send(Event::StepProgress {
+                id: self.step,
+                done_bytes,
+                files: self.writer.files(),
+            });
         }
     }
 
@@ -82,5 +96,9 @@ fn refresh(entry: &mut Entry, known: &Entry, open: &Entry) {
 
 /// A file that yields more or fewer bytes than it said is being written while it is read.
 fn changed(error: crate::layer::Error, tree: &dyn crate::tree::Tree, entry: &Entry) -> Error {
-    Error::from(error).with_note(format!("`{}` in {} was being copied", entry.path, tree.describe()))
+    Error::from(error).with_note(format!(
+        "`{}` in {} was being copied",
+        entry.path,
+        tree.describe()
+    ))
 }

@@ -59,7 +59,12 @@ pub struct Built {
 ///
 /// # Errors
 /// See [`ErrorKind`]. Nothing is half done: an image that failed has no name, and an output that failed isn't there.
-pub fn build(store: &Store, mut request: BuildRequest, events: &dyn EventSink, interrupt: &Interrupt) -> Result<Built> {
+pub fn build(
+    store: &Store,
+    mut request: BuildRequest,
+    events: &dyn EventSink,
+    interrupt: &Interrupt,
+) -> Result<Built> {
     let _in_use = store.lock_for_use()?;
     request.outputs.iter().try_for_each(output::check)?;
     let outputs = std::mem::take(&mut request.outputs);
@@ -68,7 +73,10 @@ pub fn build(store: &Store, mut request: BuildRequest, events: &dyn EventSink, i
     let planned = make_plan(&request, &mut images)?;
     let file = &request.dockerfile;
     for diagnostic in planned.warnings {
-        events.send(Event::Diagnostic { file: file.clone(), diagnostic });
+        events.send(Event::Diagnostic {
+            file: file.clone(),
+            diagnostic,
+        });
     }
     let context = open_context(store, &request)?;
     refuse_run(&planned.plan, &request)?;
@@ -83,8 +91,17 @@ pub fn build(store: &Store, mut request: BuildRequest, events: &dyn EventSink, i
             (None, ContextSource::Archive(archive)) => Some(&**archive),
             (None, _) => None,
         },
-        remote: Remote { store, transport: request.transport.as_deref().map(|transport| transport as _), git: &request.git, interrupt },
-        options: LayerOptions { compression: request.compression, epoch, threads: request.threads.max(1) },
+        remote: Remote {
+            store,
+            transport: request.transport.as_deref().map(|transport| transport as _),
+            git: &request.git,
+            interrupt,
+        },
+        options: LayerOptions {
+            compression: request.compression,
+            epoch,
+            threads: request.threads.max(1),
+        },
         now,
         plan,
         events,
@@ -93,7 +110,12 @@ pub fn build(store: &Store, mut request: BuildRequest, events: &dyn EventSink, i
     announce(&shared);
     let image = execute(&shared, planned.bases, &mut images)?;
     let committed = commit(&shared, image, &request)?;
-    let bundle = Bundle { image: &committed, references: &request.references, time: now, epoch };
+    let bundle = Bundle {
+        image: &committed,
+        references: &request.references,
+        time: now,
+        epoch,
+    };
     for mut output in outputs {
         output::write(store, &bundle, &mut output, events, interrupt)?;
     }
@@ -112,7 +134,10 @@ pub fn plan(store: &Store, request: &BuildRequest) -> Result<(Plan, Vec<Diagnost
 
 fn parse_options(request: &BuildRequest) -> ParseOptions {
     let syntax = request.build_args.get("BUILDKIT_SYNTAX").cloned();
-    ParseOptions { ignore_syntax: request.ignore_syntax, syntax }
+    ParseOptions {
+        ignore_syntax: request.ignore_syntax,
+        syntax,
+    }
 }
 
 /// Every problem of a Dockerfile, errors and warnings, in the order of the file. A base image that can't be found is
@@ -156,17 +181,26 @@ fn make_plan(request: &BuildRequest, images: &mut Images<'_>) -> Result<Planned>
     let (parsed, mut diagnostics) = parse_with(file, &parse_options(request));
     let (graph, found) = plan::graph(file, &parsed, &options);
     diagnostics.extend(found);
-    let Some(graph) = graph else { return Err(Error::from_diagnostics(file, diagnostics)) };
+    let Some(graph) = graph else {
+        return Err(Error::from_diagnostics(file, diagnostics));
+    };
     if diagnostics.iter().any(Diagnostic::is_error) {
         // Lowering would find more, but not without the configs of the bases.
-        return Err(Error::from_diagnostics(file, with_lowered(request, &parsed, &graph, diagnostics)));
+        return Err(Error::from_diagnostics(
+            file,
+            with_lowered(request, &parsed, &graph, diagnostics),
+        ));
     }
     let bases = find_bases(request, &graph, images)?;
     let configs = configs(&bases);
     let (plan, found) = plan::lower(file, &parsed, &graph, &configs, &options);
     diagnostics.extend(found);
     match plan {
-        Some(plan) if !diagnostics.iter().any(Diagnostic::is_error) => Ok(Planned { plan, warnings: diagnostics, bases }),
+        Some(plan) if !diagnostics.iter().any(Diagnostic::is_error) => Ok(Planned {
+            plan,
+            warnings: diagnostics,
+            bases,
+        }),
         _ => Err(Error::from_diagnostics(file, diagnostics)),
     }
 }
@@ -178,9 +212,19 @@ fn with_lowered(
     graph: &StageGraph,
     mut diagnostics: Vec<Diagnostic>,
 ) -> Vec<Diagnostic> {
-    let (_, found) = plan::lower(&request.dockerfile, parsed, graph, &BTreeMap::new(), &request.plan_options());
+    let (_, found) = plan::lower(
+        &request.dockerfile,
+        parsed,
+        graph,
+        &BTreeMap::new(),
+        &request.plan_options(),
+    );
     for diagnostic in found {
-        if diagnostic.is_error() && !diagnostics.iter().any(|known| known.span == diagnostic.span) {
+        if diagnostic.is_error()
+            && !diagnostics
+                .iter()
+                .any(|known| known.span == diagnostic.span)
+        {
             diagnostics.push(diagnostic);
         }
     }
@@ -188,11 +232,18 @@ fn with_lowered(
     diagnostics
 }
 
-fn find_bases(request: &BuildRequest, graph: &StageGraph, images: &mut Images<'_>) -> Result<BTreeMap<usize, Found>> {
+fn find_bases(
+    request: &BuildRequest,
+    graph: &StageGraph,
+    images: &mut Images<'_>,
+) -> Result<BTreeMap<usize, Found>> {
     let mut bases = BTreeMap::new();
     for stage in graph.stages.iter().filter(|stage| stage.reachable) {
         let found = images.base(&stage.base, &stage.platform);
-        bases.insert(stage.index, found.map_err(|error| error.at(&request.dockerfile, stage.span))?);
+        bases.insert(
+            stage.index,
+            found.map_err(|error| error.at(&request.dockerfile, stage.span))?,
+        );
     }
     Ok(bases)
 }
@@ -203,7 +254,10 @@ fn configs(bases: &BTreeMap<usize, Found>) -> BTreeMap<usize, ImageConfig> {
         Found::Directory(_) => Some(ImageConfig::default()),
         Found::Image(base) => Some(base.image.config.clone()),
     };
-    bases.iter().filter_map(|(index, found)| Some((*index, config(found)?))).collect()
+    bases
+        .iter()
+        .filter_map(|(index, found)| Some((*index, config(found)?)))
+        .collect()
 }
 
 fn open_context(store: &Store, request: &BuildRequest) -> Result<Option<Context>> {
@@ -227,7 +281,12 @@ fn refuse_run(plan: &Plan, request: &BuildRequest) -> Result<()> {
 
 fn announce(shared: &Shared<'_>) {
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let steps = shared.plan.stages.iter().map(|stage| stage.steps.len()).sum();
+    let steps = shared
+        .plan
+        .stages
+        .iter()
+        .map(|stage| stage.steps.len())
+        .sum();
     shared.events.send(Event::Planned {
         steps: count(steps),
         stages: count(shared.plan.stages.len()),
@@ -236,7 +295,11 @@ fn announce(shared: &Shared<'_>) {
 }
 
 /// Executes the stages in the order of the file, in which every stage comes after what it needs.
-fn execute(shared: &Shared<'_>, mut bases: BTreeMap<usize, Found>, images: &mut Images<'_>) -> Result<Image> {
+fn execute(
+    shared: &Shared<'_>,
+    mut bases: BTreeMap<usize, Found>,
+    images: &mut Images<'_>,
+) -> Result<Image> {
     let mut done: BTreeMap<usize, Image> = BTreeMap::new();
     for planned in &shared.plan.stages {
         let base = match (&planned.base, bases.remove(&planned.index)) {
@@ -244,16 +307,22 @@ fn execute(shared: &Shared<'_>, mut bases: BTreeMap<usize, Found>, images: &mut 
             (_, Some(Found::Image(base))) => base.image,
             (StageBase::Named(name), Some(Found::Directory(path))) => {
                 let directory = images::open_named(name, &path)?;
-                Image { layers: vec![stage::layer_of(shared, &directory)?], ..Image::default() }
+                Image {
+                    layers: vec![stage::layer_of(shared, &directory)?],
+                    ..Image::default()
+                }
             }
             _ => Image::default(),
         };
         let (stage, text) = (stage::name(planned), stage::base_text(planned));
-        shared.events.send(Event::StageStarted { stage, base: text });
+        shared
+            .events
+            .send(Event::StageStarted { stage, base: text });
         let image = stage::execute(shared, planned, base, images, &done)?;
         done.insert(planned.index, image);
     }
-    done.remove(&shared.plan.target).ok_or_else(|| Error::new(ErrorKind::Internal, "the target was not built"))
+    done.remove(&shared.plan.target)
+        .ok_or_else(|| Error::new(ErrorKind::Internal, "the target was not built"))
 }
 
 fn commit(shared: &Shared<'_>, mut image: Image, request: &BuildRequest) -> Result<Committed> {
@@ -261,10 +330,15 @@ fn commit(shared: &Shared<'_>, mut image: Image, request: &BuildRequest) -> Resu
     let committed = image.commit(shared.store, request.annotations.clone())?;
     for reference in &request.references {
         let tag = reference.tag().unwrap_or("latest");
-        shared.store.tag(&reference.to_string(), tag, &committed.manifest)?;
+        shared
+            .store
+            .tag(&reference.to_string(), tag, &committed.manifest)?;
     }
     let references = request.references.iter().map(Reference::familiar).collect();
-    shared.events.send(Event::ImageWritten { references, digest: committed.digest() });
+    shared.events.send(Event::ImageWritten {
+        references,
+        digest: committed.digest(),
+    });
     Ok(committed)
 }
 
@@ -275,6 +349,10 @@ fn built(committed: &Committed, references: Vec<Reference>, plan: &Plan) -> Buil
         image_id: ImageId(committed.config.digest),
         references,
         platform: target.map_or_else(Platform::host, |stage| stage.platform.clone()),
-        layer_bytes: committed.layers.iter().map(|layer| layer.descriptor.size).sum(),
+        layer_bytes: committed
+            .layers
+            .iter()
+            .map(|layer| layer.descriptor.size)
+            .sum(),
     }
 }

@@ -35,11 +35,16 @@ pub(crate) fn of_user(user: &str, base: &dyn Tree) -> Result<(u32, u32)> {
     if user.is_empty() {
         return Ok((0, 0));
     }
-    let (name, group) = user.split_once(':').map_or((user, None), |(name, group)| (name, Some(group)));
+    let (name, group) = user
+        .split_once(':')
+        .map_or((user, None), |(name, group)| (name, Some(group)));
     let (uid, own_group) = match name.parse::<u32>() {
         Ok(uid) if group.is_some_and(|group| group.parse::<u32>().is_ok()) => (uid, 0),
         Ok(uid) => {
-            let known = accounts::users(base)?.into_iter().flatten().find(|user| user.uid == uid);
+            let known = accounts::users(base)?
+                .into_iter()
+                .flatten()
+                .find(|user| user.uid == uid);
             (uid, known.map_or(0, |user| user.gid))
         }
         Err(_) if name.is_empty() => (0, 0),

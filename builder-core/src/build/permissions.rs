@@ -10,7 +10,9 @@ const STICKY: u32 = 0o1000;
 pub(crate) fn apply(chmod: &Chmod, mode: u32, is_directory: bool) -> u32 {
     match chmod {
         Chmod::Octal(octal) => *octal,
-        Chmod::Symbolic(clauses) => clauses.iter().fold(mode, |mode, clause| one(clause, mode, is_directory)),
+        Chmod::Symbolic(clauses) => clauses
+            .iter()
+            .fold(mode, |mode, clause| one(clause, mode, is_directory)),
     }
 }
 
@@ -70,11 +72,25 @@ mod tests {
 
     #[test]
     fn clauses_work_as_chmod_does() {
-        let clause = |who, operation, permissions: &str| SymbolicMode { who, operation, permissions: permissions.to_owned() };
+        let clause = |who, operation, permissions: &str| SymbolicMode {
+            who,
+            operation,
+            permissions: permissions.to_owned(),
+        };
         for (clauses, mode, is_directory, expected) in [
             (vec![clause(7, '+', "x")], 0o644, false, 0o755),
-            (vec![clause(1, '=', "rwX"), clause(6, '=', "rX")], 0o600, false, 0o644),
-            (vec![clause(1, '=', "rwX"), clause(6, '=', "rX")], 0o600, true, 0o755),
+            (
+                vec![clause(1, '=', "rwX"), clause(6, '=', "rX")],
+                0o600,
+                false,
+                0o644,
+            ),
+            (
+                vec![clause(1, '=', "rwX"), clause(6, '=', "rX")],
+                0o600,
+                true,
+                0o755,
+            ),
             (vec![clause(7, '+', "X")], 0o700, false, 0o711),
             (vec![clause(2, '=', "u")], 0o704, false, 0o774),
             (vec![clause(6, '-', "rwx")], 0o777, false, 0o700),
@@ -82,7 +98,11 @@ mod tests {
             (vec![clause(7, '+', "t")], 0o777, true, 0o1777),
             (vec![clause(4, '=', "")], 0o777, false, 0o770),
         ] {
-            assert_eq!(apply(&Chmod::Symbolic(clauses.clone()), mode, is_directory), expected, "{clauses:?}");
+            assert_eq!(
+                apply(&Chmod::Symbolic(clauses.clone()), mode, is_directory),
+                expected,
+                "{clauses:?}"
+            );
         }
         assert_eq!(apply(&Chmod::Octal(0o4711), 0o644, false), 0o4711);
     }

@@ -66,15 +66,26 @@ pub(crate) fn execute(
         let layer = execute_step(shared, stage, step, &view, images, done);
         let layer = layer.map_err(|error| error.at(shared.file, step.span))?;
         if step.in_history {
-            image.config.history.push(history(shared, step, layer.is_none()));
+            image
+                .config
+                .history
+                .push(history(shared, step, layer.is_none()));
         }
         let layer_bytes = layer.as_ref().map(|layer| layer.descriptor.size);
         if let Some(layer) = layer {
-            let layer = Layer { descriptor: layer.descriptor, diff_id: layer.diff_id, fresh: true };
+            let layer = Layer {
+                descriptor: layer.descriptor,
+                diff_id: layer.diff_id,
+                fresh: true,
+            };
             view.push(layer.clone());
             image.layers.push(layer);
         }
-        shared.events.send(Event::StepFinished { id: step.id, elapsed: started.elapsed(), layer_bytes });
+        shared.events.send(Event::StepFinished {
+            id: step.id,
+            elapsed: started.elapsed(),
+            layer_bytes,
+        });
     }
     let told = std::mem::take(&mut image.config.history);
     image.config = stage.config.clone();
@@ -89,7 +100,10 @@ pub(crate) fn describe(stage: &PlannedStage) -> String {
 
 /// A stage's name, or its number from 0.
 pub(crate) fn name(stage: &PlannedStage) -> String {
-    stage.name.clone().unwrap_or_else(|| stage.index.to_string())
+    stage
+        .name
+        .clone()
+        .unwrap_or_else(|| stage.index.to_string())
 }
 
 /// What a stage starts from, for people.
@@ -102,10 +116,18 @@ pub(crate) fn base_text(stage: &PlannedStage) -> String {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the elapsed time of a step is told, and reaches no byte")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the elapsed time of a step is told, and reaches no byte"
+)]
 fn begin(shared: &Shared<'_>, stage: &PlannedStage, step: &PlannedStep) -> Instant {
     let (text, span) = (step.text.clone(), step.span);
-    shared.events.send(Event::StepStarted { id: step.id, stage: name(stage), text, span });
+    shared.events.send(Event::StepStarted {
+        id: step.id,
+        stage: name(stage),
+        text,
+        span,
+    });
     Instant::now()
 }
 
@@ -128,14 +150,29 @@ fn execute_step(
     images: &mut Images<'_>,
     done: &BTreeMap<usize, Image>,
 ) -> Result<Option<NewLayer>> {
-    let maker = || LayerMaker::new(shared.store, &shared.options, shared.interrupt, shared.events, step.id);
+    let maker = || {
+        LayerMaker::new(
+            shared.store,
+            &shared.options,
+            shared.interrupt,
+            shared.events,
+            step.id,
+        )
+    };
     match &step.step {
         Step::Config => Ok(None),
         Step::Workdir(step) => workdir::execute(step, view, shared.now, maker()?).map(Some),
         Step::Copy(step) => {
             let source = Source::find(shared, stage, step, images, done)?;
             let (file, now, remote) = (shared.file, shared.now, &shared.remote);
-            let input = CopyInput { step, source: source.tree(), base: view, file, now, remote };
+            let input = CopyInput {
+                step,
+                source: source.tree(),
+                base: view,
+                file,
+                now,
+                remote,
+            };
             copy::execute(&input, maker()?).map(Some)
         }
         Step::Run(_) => Err(refuse_run()),
@@ -144,8 +181,11 @@ fn execute_step(
 
 /// The error for an instruction that this version can't execute.
 pub(crate) fn refuse_run() -> Error {
-    Error::new(ErrorKind::Run, "this version of rbuild does not execute RUN yet")
-        .with_help("build a `--target` that needs no RUN, or copy the files that it would make")
+    Error::new(
+        ErrorKind::Run,
+        "this version of rbuild does not execute RUN yet",
+    )
+    .with_help("build a `--target` that needs no RUN, or copy the files that it would make")
 }
 
 /// Where a COPY looks its sources up.
@@ -164,15 +204,29 @@ impl<'a> Source<'a> {
         images: &mut Images<'_>,
         done: &BTreeMap<usize, Image>,
     ) -> Result<Self> {
-        let view = |layers: &[Layer], name: String| Self::View(Box::new(View::new(shared.store, layers, name)));
+        let view = |layers: &[Layer], name: String| {
+            Self::View(Box::new(View::new(shared.store, layers, name)))
+        };
         Ok(match &step.from {
-            CopyFrom::Context => shared.context.map_or_else(|| Self::Nothing(Files::default()), Self::Shared),
+            CopyFrom::Context => shared
+                .context
+                .map_or_else(|| Self::Nothing(Files::default()), Self::Shared),
             CopyFrom::Stage(index) => {
                 let found = done.get(index).ok_or_else(|| {
-                    Error::new(ErrorKind::Internal, format!("stage {index} is copied from before it is built"))
+                    Error::new(
+                        ErrorKind::Internal,
+                        format!("stage {index} is copied from before it is built"),
+                    )
                 })?;
-                let stage = shared.plan.stages.iter().find(|stage| stage.index == *index);
-                view(&found.layers, stage.map_or_else(|| format!("stage {index}"), describe))
+                let stage = shared
+                    .plan
+                    .stages
+                    .iter()
+                    .find(|stage| stage.index == *index);
+                view(
+                    &found.layers,
+                    stage.map_or_else(|| format!("stage {index}"), describe),
+                )
             }
             CopyFrom::Named(context) => match images.named(context, &stage.platform)? {
                 Found::Directory(path) => Self::Context(Box::new(open_named(context, &path)?)),
@@ -180,8 +234,13 @@ impl<'a> Source<'a> {
                 Found::Nothing => Self::Nothing(Files::default()),
             },
             CopyFrom::Image(reference) => {
-                let base = images.image(&reference.value, &stage.platform).map_err(|error| error.at(shared.file, reference.span))?;
-                view(&base.image.layers, format!("the image `{}`", reference.value))
+                let base = images
+                    .image(&reference.value, &stage.platform)
+                    .map_err(|error| error.at(shared.file, reference.span))?;
+                view(
+                    &base.image.layers,
+                    format!("the image `{}`", reference.value),
+                )
             }
         })
     }
@@ -199,14 +258,26 @@ impl<'a> Source<'a> {
 /// One layer with all files of a directory: the base that a named directory is.
 pub(crate) fn layer_of(shared: &Shared<'_>, directory: &Context) -> Result<Layer> {
     let step = crate::event::StepId(0);
-    let mut maker = LayerMaker::new(shared.store, &shared.options, shared.interrupt, shared.events, step)?;
+    let mut maker = LayerMaker::new(
+        shared.store,
+        &shared.options,
+        shared.interrupt,
+        shared.events,
+        step,
+    )?;
     let mut graft = Graft::default();
     if let Some(root) = directory.look_up(&ImagePath::root())? {
         graft.put_contents(0, directory, root);
     }
     let made = Entry::directory(ImagePath::root(), shared.now);
     let conflict = |_| Error::new(ErrorKind::Internal, "a single tree is in its own way");
-    merge(&graft, None, &made, &conflict, &mut |merged| maker.append(merged, &|_| ()))?;
+    merge(&graft, None, &made, &conflict, &mut |merged| {
+        maker.append(merged, &|_| ())
+    })?;
     let layer = maker.finish()?;
-    Ok(Layer { descriptor: layer.descriptor, diff_id: layer.diff_id, fresh: true })
+    Ok(Layer {
+        descriptor: layer.descriptor,
+        diff_id: layer.diff_id,
+        fresh: true,
+    })
 }

@@ -34,7 +34,9 @@ impl Target {
         let (path, present) = match base {
             None => (written, Present::Nothing),
             Some(base) => match resolve(base, &written, true)? {
-                Resolved::Found(node) if node.entry.is_directory() => (node.entry.path, Present::Directory),
+                Resolved::Found(node) if node.entry.is_directory() => {
+                    (node.entry.path, Present::Directory)
+                }
                 Resolved::Found(node) => (node.entry.path, Present::Other),
                 Resolved::Missing(path) => (path, Present::Nothing),
                 Resolved::NotADirectory(path) => return Err(below_file(&written, &path, base)),
@@ -42,7 +44,11 @@ impl Target {
             },
         };
         let written_as_directory = destination.directory || path.is_root();
-        Ok(Self { path, written_as_directory, present })
+        Ok(Self {
+            path,
+            written_as_directory,
+            present,
+        })
     }
 
     /// Whether files go into it under their own names.
@@ -64,7 +70,10 @@ impl Target {
     /// Where a file is there.
     pub(crate) fn directory(&self) -> Result<ImagePath> {
         if self.present == Present::Other {
-            let message = format!("the destination `{}` is a file, but a directory is needed there", self.path);
+            let message = format!(
+                "the destination `{}` is a file, but a directory is needed there",
+                self.path
+            );
             return Err(Error::new(ErrorKind::Dockerfile, message).with_help("choose another path"));
         }
         Ok(self.path.clone())
@@ -73,12 +82,20 @@ impl Target {
 
 /// An error for a path that leads through a file.
 pub(crate) fn below_file(written: &ImagePath, file: &ImagePath, base: &dyn Tree) -> Error {
-    let message = format!("`{written}` can't be made: `{file}` is a file in {}", base.describe());
+    let message = format!(
+        "`{written}` can't be made: `{file}` is a file in {}",
+        base.describe()
+    );
     Error::new(ErrorKind::Dockerfile, message).with_help("choose another path")
 }
 
 /// An error for links that lead nowhere.
 pub(crate) fn circle(written: &ImagePath, link: &ImagePath, base: &dyn Tree) -> Error {
-    let message = format!("`{written}` leads through too many symbolic links in {}", base.describe());
-    Error::new(ErrorKind::Dockerfile, message).with_note(format!("the last one is `{link}`; it is probably part of a circle"))
+    let message = format!(
+        "`{written}` leads through too many symbolic links in {}",
+        base.describe()
+    );
+    Error::new(ErrorKind::Dockerfile, message).with_note(format!(
+        "the last one is `{link}`; it is probably part of a circle"
+    ))
 }

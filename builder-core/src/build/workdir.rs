@@ -18,12 +18,21 @@ use crate::tree::resolve::{Resolved, resolve};
 ///
 /// # Errors
 /// A file in the way, links in a circle, a user that the stage doesn't know.
-pub(crate) fn execute(step: &WorkdirStep, base: &dyn Tree, now: Timestamp, mut maker: LayerMaker<'_>) -> Result<Layer> {
+pub(crate) fn execute(
+    step: &WorkdirStep,
+    base: &dyn Tree,
+    now: Timestamp,
+    mut maker: LayerMaker<'_>,
+) -> Result<Layer> {
     let written = ImagePath::clean(&step.path);
     let path = match resolve(base, &written, true)? {
         Resolved::Found(node) if node.entry.is_directory() => return maker.finish(),
         Resolved::Found(node) => {
-            let message = format!("`{}` can't be the working directory: it is a file in {}", node.entry.path, base.describe());
+            let message = format!(
+                "`{}` can't be the working directory: it is a file in {}",
+                node.entry.path,
+                base.describe()
+            );
             return Err(Error::new(ErrorKind::Dockerfile, message).with_help("choose another path"));
         }
         Resolved::Missing(path) => path,
@@ -34,7 +43,14 @@ pub(crate) fn execute(step: &WorkdirStep, base: &dyn Tree, now: Timestamp, mut m
     (made.uid, made.gid) = owner::of_user(&step.user, base)?;
     let mut graft = Graft::default();
     graft.at(&path);
-    let conflict = |_| Error::new(ErrorKind::Internal, "a working directory met something on its way");
-    merge(&graft, Some(base), &made, &conflict, &mut |merged| maker.append(merged, &|_| ()))?;
+    let conflict = |_| {
+        Error::new(
+            ErrorKind::Internal,
+            "a working directory met something on its way",
+        )
+    };
+    merge(&graft, Some(base), &made, &conflict, &mut |merged| {
+        maker.append(merged, &|_| ())
+    })?;
     maker.finish()
 }

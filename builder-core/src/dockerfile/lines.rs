@@ -131,13 +131,11 @@ impl<'a> Lines<'a> {
                 continue;
             }
             line.span = line.span.to(physical.span());
-            match self.without_mark(physical.text) {
-                Some(before) => line.text.push(before, physical.start),
-                None => {
-                    line.text.push(physical.text, physical.start);
-                    return;
-                }
-            }
+            let Some(before) = self.without_mark(physical.text) else {
+                line.text.push(physical.text, physical.start);
+                return;
+            };
+            line.text.push(before, physical.start);
         }
     }
 

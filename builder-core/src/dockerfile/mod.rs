@@ -2,11 +2,16 @@
 //!
 //! Follows the Dockerfile reference. Nothing here expands a variable of its own accord or knows a base image; that is
 //! `plan`'s part, which uses [`expand`].
+#![allow(
+    clippy::result_large_err,
+    reason = "an error here is a diagnostic, made at most once an instruction"
+)]
 
 pub mod directive;
 pub mod duration;
 pub mod expand;
 pub mod flags;
+mod healthcheck;
 pub mod heredoc;
 pub mod instruction;
 mod keyword;
@@ -16,9 +21,9 @@ pub mod lint;
 pub mod mount;
 pub mod parse;
 mod pattern;
-pub mod print;
 pub mod word;
 
+use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 
 use directive::Directives;
@@ -76,5 +81,20 @@ impl Dockerfile {
         self.global
             .iter()
             .chain(stages.flat_map(|stage| std::iter::once(&stage.from).chain(&stage.instructions)))
+    }
+}
+
+/// Lets a problem inside a continued instruction or a heredoc's body blame the instruction's first line, and marks the
+/// exact place beside it.
+pub(crate) fn blame_first_line(text: &str, instruction: &Instruction, problem: &mut Diagnostic) {
+    blame_line(text, instruction.span, instruction.keyword.span, problem);
+}
+
+/// The same for an instruction that isn't read yet.
+fn blame_line(text: &str, instruction: Span, keyword: Span, problem: &mut Diagnostic) {
+    let between = text.get(instruction.start..problem.span.start);
+    if between.is_some_and(|between| between.contains('\n')) && problem.related.is_none() {
+        problem.related = Some((problem.span, "here".to_owned()));
+        problem.span = keyword;
     }
 }

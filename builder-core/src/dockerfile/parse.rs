@@ -3,16 +3,16 @@
 //! Follows the Dockerfile reference, "Format" and each instruction's section.
 
 use crate::diagnostic::Diagnostic;
+use crate::nearest::nearest;
 use crate::source::{SourceFile, Span};
 
 use super::directive::{self, Directives};
 use super::flags;
-use super::heredoc::{self, Heredoc};
+use super::heredoc::{self, Heredoc, Marker};
 use super::instruction::{Instruction, InstructionKind, KEYWORDS};
 use super::keyword::{self, Line};
 use super::lines::{Lines, LogicalLine};
-use crate::nearest::nearest;
-use super::word::{JsonForm, Text, is_blank, json_form};
+use super::word::{JsonForm, Text, blank_separated, is_blank, json_form};
 use super::{Dockerfile, Stage};
 
 pub(crate) use super::keyword_files::is_script;
@@ -54,11 +54,15 @@ pub fn parse_with(file: &SourceFile, options: &ParseOptions) -> (Dockerfile, Vec
                 .empty_continuations
                 .push((*blank, line.span));
         }
+        let first = problems.len();
+        let (span, keyword) = (line.span, line.text.span(0..keyword_end(&line.text)));
         let heredocs = take_heredocs(&mut lines, &line, escape, &mut problems);
-        if let Some(instruction) = instruction(line, heredocs, escape, &mut problems) {
+        let found = instruction(line, heredocs, escape, &mut problems);
+        for problem in problems.iter_mut().skip(first) {
+            super::blame_line(&file.text, span, keyword, problem);
+        }
+        if let Some(instruction) = found {
             place(&mut dockerfile, instruction, &mut problems);
-        } else if dockerfile.stages.is_empty() && problems.is_empty() {
-            break;
         }
     }
     let broken = problems.iter().any(Diagnostic::is_error);
@@ -191,6 +195,7 @@ fn take_heredocs(
         return Vec::new();
     }
     let mut heredocs = Vec::new();
+    blank_in_marker(lines, line, problems);
     for marker in heredoc::markers(&line.text) {
         if let Some(heredoc) = lines.take_heredoc(&marker) {
             heredocs.push(heredoc);
@@ -206,6 +211,43 @@ fn take_heredocs(
         }
     }
     heredocs
+}
+
+/// Reports `<< EOF`, which is no marker, and takes the body that was meant, so that it isn't read as instructions. In
+/// RUN it may be a shell's own business, so there the body must be there.
+fn blank_in_marker(lines: &mut Lines<'_>, line: &LogicalLine, problems: &mut Vec<Diagnostic>) {
+    let words = blank_separated(&line.text, 0..line.text.as_str().len());
+    let run = words
+        .first()
+        .is_some_and(|word| line.text.slice(word.clone()).eq_ignore_ascii_case("RUN"));
+    for pair in words.windows(2) {
+        let [mark, name] = pair else { continue };
+        let mark_text = line.text.slice(mark.clone());
+        if !matches!(mark_text, "<<" | "<<-") {
+            continue;
+        }
+        let name_text = line
+            .text
+            .slice(name.clone())
+            .trim_matches(['"', '\''])
+            .to_owned();
+        let marker = Marker {
+            name: name_text.clone(),
+            expand: false,
+            chomp: mark_text == "<<-",
+            range: mark.clone(),
+            span: line.text.span(mark.clone()),
+        };
+        if lines.take_heredoc(&marker).is_none() && run {
+            continue;
+        }
+        let span = line.text.span(mark.start..name.end);
+        let message = format!(
+            "a blank stands between `{mark_text}` and `{name_text}`, so this is no heredoc"
+        );
+        let problem = Diagnostic::error("heredoc-blank", span, message);
+        problems.push(problem.with_help(format!("write `{mark_text}{name_text}`")));
+    }
 }
 
 fn instruction(

@@ -19,7 +19,7 @@ pub struct Word {
 /// One logical line: physical lines joined, with the way back from each character to its offset in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Text {
-    text: String,
+    joined: String,
     pieces: Vec<(usize, usize)>,
     fixed: Option<Span>,
 }
@@ -28,7 +28,7 @@ impl Text {
     /// Text that has no place of its own in the file: everything in it is blamed on `span`.
     pub fn fixed(text: &str, span: Span) -> Self {
         Self {
-            text: text.to_owned(),
+            joined: text.to_owned(),
             pieces: Vec::new(),
             fixed: Some(span),
         }
@@ -36,18 +36,18 @@ impl Text {
 
     /// Appends `piece`, which starts at the file's byte `offset`.
     pub fn push(&mut self, piece: &str, offset: usize) {
-        self.pieces.push((self.text.len(), offset));
-        self.text.push_str(piece);
+        self.pieces.push((self.joined.len(), offset));
+        self.joined.push_str(piece);
     }
 
     /// The joined text.
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.joined
     }
 
     /// The part of the joined text in `range`, or nothing where the range isn't in the text.
     pub fn slice(&self, range: Range<usize>) -> &str {
-        self.text.get(range).unwrap_or_default()
+        self.joined.get(range).unwrap_or_default()
     }
 
     /// The offset in the file of the byte at `at`.

@@ -29,7 +29,9 @@ impl Client {
     /// A proxy that is no URL.
     pub fn new(options: &ClientOptions) -> Result<Self, Error> {
         let proxy = match &options.proxy {
-            Some(url) => Some(ureq::Proxy::new(url).map_err(|_| Error::BadUrl { url: without_user(url) })?),
+            Some(url) => Some(ureq::Proxy::new(url).map_err(|_| Error::BadUrl {
+                url: without_user(url),
+            })?),
             None => None,
         };
         let config = ureq::Agent::config_builder()
@@ -40,25 +42,44 @@ impl Client {
             .user_agent(options.user_agent.clone())
             .proxy(proxy)
             .build();
-        Ok(Self { agent: config.new_agent() })
+        Ok(Self {
+            agent: config.new_agent(),
+        })
     }
 }
 
 impl Transport for Client {
     fn send(&self, request: &Request) -> Result<Response, Error> {
         let shown = || without_user(&request.url);
-        let mut builder = ureq::http::Request::builder().method(request.method).uri(&request.url);
+        let mut builder = ureq::http::Request::builder()
+            .method(request.method)
+            .uri(&request.url);
         for (name, value) in &request.headers {
             builder = builder.header(name, value);
         }
-        let request = builder.body(()).map_err(|_| Error::BadUrl { url: shown() })?;
+        let request = builder
+            .body(())
+            .map_err(|_| Error::BadUrl { url: shown() })?;
         let response = self
             .agent
             .run(request)
-            .map_err(|error| Error::Unreachable { url: shown(), reason: error.to_string() })?;
+            .map_err(|error| Error::Unreachable {
+                url: shown(),
+                reason: error.to_string(),
+            })?;
         let (parts, body) = response.into_parts();
-        let text = |value: &ureq::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let headers = parts.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
-        Ok(Response { status: parts.status.as_u16(), headers, body: Box::new(body.into_reader()) })
+        let text = |value: &ureq::http::HeaderValue| {
+            String::from_utf8_lossy(value.as_bytes()).into_owned()
+        };
+        let headers = parts
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), text(value)))
+            .collect();
+        Ok(Response {
+            status: parts.status.as_u16(),
+            headers,
+            body: Box::new(body.into_reader()),
+        })
     }
 }

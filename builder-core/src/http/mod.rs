@@ -29,14 +29,20 @@ pub struct Response {
 
 impl std::fmt::Debug for Response {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Response").field("status", &self.status).field("headers", &self.headers).finish_non_exhaustive()
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("headers", &self.headers)
+            .finish_non_exhaustive()
     }
 }
 
 impl Response {
     /// The value of the header `name`, which is written in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -92,32 +98,43 @@ pub fn follow(transport: &dyn Transport, request: &Request) -> Result<Response, 
             301 | 302 | 303 | 307 | 308 => response.header("location"),
             _ => None,
         };
-        let Some(location) = location else { return Ok(response) };
+        let Some(location) = location else {
+            return Ok(response);
+        };
         let next = join(&request.url, location);
         if authority(&next) != authority(&request.url) {
             request.headers.retain(|(name, _)| !is_secret(name));
         }
         request.url = next;
     }
-    Err(Error::TooManyRedirects { url: without_user(&request.url), limit: MAX_REDIRECTS })
+    Err(Error::TooManyRedirects {
+        url: without_user(&request.url),
+        limit: MAX_REDIRECTS,
+    })
 }
 
 fn is_secret(header: &str) -> bool {
-    ["authorization", "cookie", "proxy-authorization"].iter().any(|secret| header.eq_ignore_ascii_case(secret))
+    ["authorization", "cookie", "proxy-authorization"]
+        .iter()
+        .any(|secret| header.eq_ignore_ascii_case(secret))
 }
 
 /// Scheme, host and port: who answers. User information is left out.
 fn authority(url: &str) -> (String, String) {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
     (scheme.to_ascii_lowercase(), host.to_ascii_lowercase())
 }
 
 /// Resolves a Location against the URL that answered with it (RFC 3986, section 5, without dot segments).
 fn join(base: &str, location: &str) -> String {
     let scheme_end = base.find("://").map_or(0, |at| at + 3);
-    let path_start = base[scheme_end..].find(['/', '?', '#']).map_or(base.len(), |at| scheme_end + at);
+    let path_start = base[scheme_end..]
+        .find(['/', '?', '#'])
+        .map_or(base.len(), |at| scheme_end + at);
     if location.contains("://") {
         return location.to_owned();
     }
@@ -127,14 +144,20 @@ fn join(base: &str, location: &str) -> String {
     if location.starts_with('/') {
         return format!("{}{location}", &base[..path_start]);
     }
-    let path_end = base[path_start..].find(['?', '#']).map_or(base.len(), |at| path_start + at);
-    let directory = base[path_start..path_end].rfind('/').map_or(path_start, |at| path_start + at);
+    let path_end = base[path_start..]
+        .find(['?', '#'])
+        .map_or(base.len(), |at| path_start + at);
+    let directory = base[path_start..path_end]
+        .rfind('/')
+        .map_or(path_start, |at| path_start + at);
     format!("{}/{location}", &base[..directory])
 }
 
 /// A URL without user name and password, for messages.
 pub fn without_user(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     match rest[..end].rfind('@') {
         Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
@@ -171,17 +194,35 @@ mod tests {
                 2 => Some("http://other/there"),
                 _ => None,
             };
-            let headers = location.map(|to| ("location".to_owned(), to.to_owned())).into_iter().collect();
+            let headers = location
+                .map(|to| ("location".to_owned(), to.to_owned()))
+                .into_iter()
+                .collect();
             let status = if location.is_some() { 302 } else { 200 };
-            Ok(Response { status, headers, body: Box::new(std::io::empty()) })
+            Ok(Response {
+                status,
+                headers,
+                body: Box::new(std::io::empty()),
+            })
         }
     }
 
     #[test]
     fn another_host_gets_no_secret() {
         let script = Script(Mutex::new(Vec::new()));
-        let headers = vec![("Authorization".to_owned(), "x".to_owned()), ("Accept".to_owned(), "y".to_owned())];
-        follow(&script, &Request { method: "GET", url: "http://one/a".to_owned(), headers }).unwrap();
+        let headers = vec![
+            ("Authorization".to_owned(), "x".to_owned()),
+            ("Accept".to_owned(), "y".to_owned()),
+        ];
+        follow(
+            &script,
+            &Request {
+                method: "GET",
+                url: "http://one/a".to_owned(),
+                headers,
+            },
+        )
+        .unwrap();
         let seen = script.0.into_inner().unwrap();
         let counts: Vec<usize> = seen.iter().map(|request| request.headers.len()).collect();
         assert_eq!(counts, [2, 2, 1]);

@@ -43,7 +43,9 @@ pub struct Group {
 /// # Errors
 /// Those of reading the tree, and a file of more than 10 MiB.
 pub fn users(tree: &dyn Tree) -> Result<Option<Vec<User>>> {
-    let Some(text) = read(tree, "/etc/passwd")? else { return Ok(None) };
+    let Some(text) = read(tree, "/etc/passwd")? else {
+        return Ok(None);
+    };
     let parse = |line: &str| {
         let fields: Vec<&str> = line.split(':').collect();
         Some(User {
@@ -61,10 +63,16 @@ pub fn users(tree: &dyn Tree) -> Result<Option<Vec<User>>> {
 /// # Errors
 /// Those of reading the tree, and a file of more than 10 MiB.
 pub fn groups(tree: &dyn Tree) -> Result<Option<Vec<Group>>> {
-    let Some(text) = read(tree, "/etc/group")? else { return Ok(None) };
+    let Some(text) = read(tree, "/etc/group")? else {
+        return Ok(None);
+    };
     let parse = |line: &str| {
         let fields: Vec<&str> = line.split(':').collect();
-        let members = fields.get(3).unwrap_or(&"").split(',').filter(|name| !name.is_empty());
+        let members = fields
+            .get(3)
+            .unwrap_or(&"")
+            .split(',')
+            .filter(|name| !name.is_empty());
         Some(Group {
             name: fields.first()?.trim().to_owned(),
             gid: fields.get(2)?.trim().parse().ok()?,
@@ -81,7 +89,11 @@ pub fn groups(tree: &dyn Tree) -> Result<Option<Vec<Group>>> {
 /// help.
 pub fn user(tree: &dyn Tree, name: &str) -> Result<User> {
     let users = users(tree)?;
-    let known = users.iter().flatten().map(|user| user.name.clone()).collect();
+    let known = users
+        .iter()
+        .flatten()
+        .map(|user| user.name.clone())
+        .collect();
     let found = users.into_iter().flatten().find(|user| user.name == name);
     found.ok_or_else(|| unknown(tree, "user", name, "/etc/passwd", known))
 }
@@ -92,13 +104,25 @@ pub fn user(tree: &dyn Tree, name: &str) -> Result<User> {
 /// [`ErrorKind::Dockerfile`] where there is no such group or no `/etc/group`.
 pub fn group(tree: &dyn Tree, name: &str) -> Result<u32> {
     let groups = groups(tree)?;
-    let known = groups.iter().flatten().map(|group| group.name.clone()).collect();
-    let found = groups.into_iter().flatten().find(|group| group.name == name);
-    found.map(|group| group.gid).ok_or_else(|| unknown(tree, "group", name, "/etc/group", known))
+    let known = groups
+        .iter()
+        .flatten()
+        .map(|group| group.name.clone())
+        .collect();
+    let found = groups
+        .into_iter()
+        .flatten()
+        .find(|group| group.name == name);
+    found
+        .map(|group| group.gid)
+        .ok_or_else(|| unknown(tree, "group", name, "/etc/group", known))
 }
 
 fn unknown(tree: &dyn Tree, what: &str, name: &str, file: &str, mut known: Vec<String>) -> Error {
-    let error = Error::new(ErrorKind::Dockerfile, format!("no {what} `{name}` in {}", tree.describe()));
+    let error = Error::new(
+        ErrorKind::Dockerfile,
+        format!("no {what} `{name}` in {}", tree.describe()),
+    );
     if known.is_empty() {
         return error
             .with_note(format!("`{file}` is missing or empty there"))
@@ -112,18 +136,30 @@ fn unknown(tree: &dyn Tree, what: &str, name: &str, file: &str, mut known: Vec<S
 }
 
 fn read(tree: &dyn Tree, path: &str) -> Result<Option<String>> {
-    let Resolved::Found(mut node) = resolve(tree, &ImagePath::clean(path), true)? else { return Ok(None) };
+    let Resolved::Found(mut node) = resolve(tree, &ImagePath::clean(path), true)? else {
+        return Ok(None);
+    };
     if !matches!(node.entry.kind, EntryKind::File { .. }) {
         return Ok(None);
     }
     if node.entry.size() > MAX_BYTES {
-        let message = format!("`{path}` in {} has more than {MAX_BYTES} bytes", tree.describe());
+        let message = format!(
+            "`{path}` in {} has more than {MAX_BYTES} bytes",
+            tree.describe()
+        );
         return Err(Error::new(ErrorKind::Dockerfile, message));
     }
     let mut bytes = Vec::new();
-    tree.open(&mut node)?.take(MAX_BYTES).read_to_end(&mut bytes).map_err(|error| {
-        Error::new(ErrorKind::Store, format!("`{path}` in {} can't be read", tree.describe())).with_source(error)
-    })?;
+    tree.open(&mut node)?
+        .take(MAX_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(|error| {
+            Error::new(
+                ErrorKind::Store,
+                format!("`{path}` in {} can't be read", tree.describe()),
+            )
+            .with_source(error)
+        })?;
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
@@ -138,9 +174,22 @@ mod tests {
         let tree = Directory::open(home.path(), "stage `x`").unwrap();
         assert!(user(&tree, "app").unwrap_err().notes()[0].contains("missing"));
         std::fs::create_dir(home.path().join("etc")).unwrap();
-        std::fs::write(home.path().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nbroken\napp:x:12:34::/a:\n").unwrap();
-        std::fs::write(home.path().join("etc/group"), "app:x:34:\nextra:x:56:app,b\n").unwrap();
-        let app = User { name: "app".to_owned(), uid: 12, gid: 34, home: "/a".to_owned() };
+        std::fs::write(
+            home.path().join("etc/passwd"),
+            "root:x:0:0::/root:/bin/sh\nbroken\napp:x:12:34::/a:\n",
+        )
+        .unwrap();
+        std::fs::write(
+            home.path().join("etc/group"),
+            "app:x:34:\nextra:x:56:app,b\n",
+        )
+        .unwrap();
+        let app = User {
+            name: "app".to_owned(),
+            uid: 12,
+            gid: 34,
+            home: "/a".to_owned(),
+        };
         assert_eq!(user(&tree, "app").unwrap(), app);
         assert_eq!(group(&tree, "extra").unwrap(), 56);
         assert_eq!(groups(&tree).unwrap().unwrap()[1].members, ["app", "b"]);

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layer::archive::Section;
 use crate::image::base::{MAX_DOCUMENT_BYTES, choose_manifest};
+use crate::layer::archive::Section;
 use crate::oci::descriptor::{Descriptor, IMAGE_NAME, REF_NAME};
 use crate::oci::index::ImageIndex;
 use crate::oci::manifest::ImageManifest;
@@ -55,11 +55,18 @@ impl LayoutSource {
             let members = members(&file).map_err(problem)?;
             Place::Tarball(file, members)
         };
-        let source = Self { path: path.to_owned(), place };
+        let source = Self {
+            path: path.to_owned(),
+            place,
+        };
         if source.open_member("index.json").is_err() {
-            let message = format!("`{}` is no OCI image layout: it has no `index.json`", path.display());
-            return Err(Error::new(ErrorKind::BaseImage, message)
-                .with_help("name the directory or the tarball that holds `oci-layout` and `index.json`"));
+            let message = format!(
+                "`{}` is no OCI image layout: it has no `index.json`",
+                path.display()
+            );
+            return Err(Error::new(ErrorKind::BaseImage, message).with_help(
+                "name the directory or the tarball that holds `oci-layout` and `index.json`",
+            ));
         }
         Ok(source)
     }
@@ -69,7 +76,12 @@ impl LayoutSource {
     /// # Errors
     /// [`ErrorKind::BaseImage`] where the layout doesn't hold it; store errors where a blob is not what its digest
     /// says: nothing of it is kept then.
-    pub fn import(&self, store: &Store, wanted: &Wanted, platform: &Platform) -> Result<Descriptor> {
+    pub fn import(
+        &self,
+        store: &Store,
+        wanted: &Wanted,
+        platform: &Platform,
+    ) -> Result<Descriptor> {
         let name = self.path.display().to_string();
         let index = ImageIndex::from_bytes(&name, &self.read_member("index.json")?)?;
         let mut here = self.find(&index, wanted, platform)?;
@@ -79,7 +91,8 @@ impl LayoutSource {
                 break;
             }
             let bytes = store.read_document(&here, MAX_DOCUMENT_BYTES)?;
-            here = choose_manifest(&ImageIndex::from_bytes(&name, &bytes)?, &name, platform)?.clone();
+            here =
+                choose_manifest(&ImageIndex::from_bytes(&name, &bytes)?, &name, platform)?.clone();
         }
         let bytes = store.read_document(&here, MAX_DOCUMENT_BYTES)?;
         let manifest = ImageManifest::from_bytes(&name, &bytes)?;
@@ -92,17 +105,25 @@ impl LayoutSource {
     fn find(&self, index: &ImageIndex, wanted: &Wanted, platform: &Platform) -> Result<Descriptor> {
         let fits = |descriptor: &&Descriptor| {
             let named = |name: &String| {
-                [REF_NAME, IMAGE_NAME].iter().any(|key| descriptor.annotation(key) == Some(name.as_str()))
+                [REF_NAME, IMAGE_NAME]
+                    .iter()
+                    .any(|key| descriptor.annotation(key) == Some(name.as_str()))
             };
-            wanted.name.as_ref().is_none_or(named) && wanted.digest.is_none_or(|digest| descriptor.digest == digest)
+            wanted.name.as_ref().is_none_or(named)
+                && wanted
+                    .digest
+                    .is_none_or(|digest| descriptor.digest == digest)
         };
         let found: Vec<&Descriptor> = index.manifests.iter().filter(fits).collect();
         match found.as_slice() {
             [one] => return Ok((*one).clone()),
-            [first, rest @ ..] if rest.iter().all(|other| other.digest == first.digest) => return Ok((*first).clone()),
+            [first, rest @ ..] if rest.iter().all(|other| other.digest == first.digest) => {
+                return Ok((*first).clone());
+            }
             [] => {}
             several => {
-                let candidates = ImageIndex::new(several.iter().map(|one| (*one).clone()).collect());
+                let candidates =
+                    ImageIndex::new(several.iter().map(|one| (*one).clone()).collect());
                 if let Some(one) = candidates.choose(platform) {
                     return Ok(one.clone());
                 }
@@ -113,7 +134,11 @@ impl LayoutSource {
 
     fn not_found(&self, index: &ImageIndex, wanted: &Wanted, fitting: usize) -> Error {
         let path = self.path.display();
-        let names: Vec<&str> = index.manifests.iter().filter_map(|one| one.annotation(REF_NAME)).collect();
+        let names: Vec<&str> = index
+            .manifests
+            .iter()
+            .filter_map(|one| one.annotation(REF_NAME))
+            .collect();
         let message = match (&wanted.name, wanted.digest) {
             _ if fitting > 1 => format!("`{path}` holds several images"),
             (Some(name), _) => format!("`{path}` holds no image `{name}`"),
@@ -136,7 +161,11 @@ impl LayoutSource {
         let mut from = self.open_member(&format!("blobs/sha256/{}", blob.digest.hex()))?;
         let mut to = store.blob_writer()?;
         io::copy(&mut from, &mut to).map_err(|error| {
-            let message = format!("blob `{}` of `{}` can't be copied into the store", blob.digest, self.path.display());
+            let message = format!(
+                "blob `{}` of `{}` can't be copied into the store",
+                blob.digest,
+                self.path.display()
+            );
             Error::new(ErrorKind::Store, message).with_source(error)
         })?;
         Ok(to.finish_expecting(&blob.digest, blob.size)?)
@@ -145,7 +174,10 @@ impl LayoutSource {
     fn read_member(&self, name: &str) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let reader = self.open_member(name)?;
-        reader.take(MAX_DOCUMENT_BYTES).read_to_end(&mut bytes).map_err(|error| unreadable(&self.path, error))?;
+        reader
+            .take(MAX_DOCUMENT_BYTES)
+            .read_to_end(&mut bytes)
+            .map_err(|error| unreadable(&self.path, error))?;
         Ok(bytes)
     }
 
@@ -153,13 +185,20 @@ impl LayoutSource {
         match &self.place {
             Place::Directory => {
                 let path = self.path.join(name);
-                Ok(Box::new(File::open(&path).map_err(|error| unreadable(&path, error))?))
+                Ok(Box::new(
+                    File::open(&path).map_err(|error| unreadable(&path, error))?,
+                ))
             }
             Place::Tarball(file, members) => match members.get(name.as_bytes()) {
-                Some((offset, size)) => Ok(Box::new(Section { file, offset: *offset, left: *size })),
+                Some((offset, size)) => Ok(Box::new(Section {
+                    file,
+                    offset: *offset,
+                    left: *size,
+                })),
                 None => {
                     let message = format!("`{}` lacks `{name}`", self.path.display());
-                    Err(Error::new(ErrorKind::BaseImage, message).with_help("the tarball is incomplete; make it again"))
+                    Err(Error::new(ErrorKind::BaseImage, message)
+                        .with_help("the tarball is incomplete; make it again"))
                 }
             },
         }
@@ -182,7 +221,10 @@ fn members(file: &File) -> io::Result<BTreeMap<Vec<u8>, (u64, u64)>> {
 }
 
 fn unreadable(path: &Path, error: io::Error) -> Error {
-    Error::new(ErrorKind::BaseImage, format!("`{}` can't be read as an OCI image layout", path.display()))
-        .with_help("check the path; a compressed tarball must be decompressed first")
-        .with_source(error)
+    Error::new(
+        ErrorKind::BaseImage,
+        format!("`{}` can't be read as an OCI image layout", path.display()),
+    )
+    .with_help("check the path; a compressed tarball must be decompressed first")
+    .with_source(error)
 }

@@ -9,7 +9,7 @@ pub mod view;
 
 use std::collections::BTreeMap;
 
-use crate::digest::{Digest, DiffId};
+use crate::digest::{DiffId, Digest};
 use crate::error::Result;
 use crate::oci::config::{History, ImageConfig};
 use crate::oci::descriptor::{Descriptor, PlatformObject};
@@ -61,19 +61,31 @@ impl Image {
     ///
     /// # Errors
     /// Those of writing to the store.
-    pub fn commit(mut self, store: &Store, annotations: BTreeMap<String, String>) -> Result<Committed> {
+    pub fn commit(
+        mut self,
+        store: &Store,
+        annotations: BTreeMap<String, String>,
+    ) -> Result<Committed> {
         pad_history(&mut self.config.history, self.layers.len());
         self.config.rootfs.diff_ids = self.layers.iter().map(|layer| layer.diff_id).collect();
         let config = blob(store, MediaType::Config, &self.config.to_bytes()?)?;
         for layer in &mut self.layers {
             layer.descriptor.media_type = layer.descriptor.media_type.to_oci();
         }
-        let layers = self.layers.iter().map(|layer| layer.descriptor.clone()).collect();
+        let layers = self
+            .layers
+            .iter()
+            .map(|layer| layer.descriptor.clone())
+            .collect();
         let mut document = ImageManifest::new(config.clone(), layers);
         document.annotations = Some(annotations).filter(|annotations| !annotations.is_empty());
         let mut manifest = blob(store, MediaType::Manifest, &document.to_bytes()?)?;
         manifest.platform = Some(PlatformObject::from(&self.config.platform()));
-        Ok(Committed { manifest, config, layers: self.layers })
+        Ok(Committed {
+            manifest,
+            config,
+            layers: self.layers,
+        })
     }
 }
 
@@ -87,7 +99,10 @@ fn blob(store: &Store, media_type: MediaType, bytes: &[u8]) -> Result<Descriptor
 fn pad_history(history: &mut Vec<History>, layers: usize) {
     let told = history.iter().filter(|entry| !entry.empty_layer).count();
     let missing = layers.saturating_sub(told);
-    let padding = History { comment: "layer without history".to_owned(), ..History::default() };
+    let padding = History {
+        comment: "layer without history".to_owned(),
+        ..History::default()
+    };
     history.splice(0..0, std::iter::repeat_n(padding, missing));
     let mut surplus = told.saturating_sub(layers);
     for entry in history.iter_mut().filter(|entry| !entry.empty_layer) {

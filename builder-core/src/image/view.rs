@@ -35,7 +35,11 @@ struct ViewLayer {
 impl<'s> View<'s> {
     /// A view of `layers`, from the bottom to the top. `description` is how messages name it: "stage `build`".
     pub fn new(store: &'s Store, layers: &[Layer], description: impl Into<String>) -> Self {
-        let mut view = Self { store, layers: Vec::new(), description: description.into() };
+        let mut view = Self {
+            store,
+            layers: Vec::new(),
+            description: description.into(),
+        };
         for layer in layers {
             view.push(layer.clone());
         }
@@ -44,7 +48,11 @@ impl<'s> View<'s> {
 
     /// Puts a layer on top.
     pub fn push(&mut self, layer: Layer) {
-        self.layers.push(ViewLayer { layer, index: OnceLock::new(), data: Mutex::new(None) });
+        self.layers.push(ViewLayer {
+            layer,
+            index: OnceLock::new(),
+            data: Mutex::new(None),
+        });
     }
 
     fn index(&self, number: usize) -> Result<&LayerIndex> {
@@ -54,7 +62,14 @@ impl<'s> View<'s> {
         }
         let index = match LayerIndex::open(self.store, &layer.layer.diff_id)? {
             Some(index) => index,
-            None => crate::layer::read::index_layer(self.store, &layer.layer.descriptor, Some(&layer.layer.diff_id))?.1,
+            None => {
+                crate::layer::read::index_layer(
+                    self.store,
+                    &layer.layer.descriptor,
+                    Some(&layer.layer.diff_id),
+                )?
+                .1
+            }
         };
         Ok(layer.index.get_or_init(|| index))
     }
@@ -91,7 +106,11 @@ fn node(number: usize, record: Record) -> Node {
     Node {
         entry,
         link: record.link_group.map(|group| FileId(number as u64, group)),
-        place: record.data.map(|range| DataPlace { layer: number, offset: range.offset, length: range.len }),
+        place: record.data.map(|range| DataPlace {
+            layer: number,
+            offset: range.offset,
+            length: range.len,
+        }),
         implied: record.implicit,
     }
 }
@@ -111,7 +130,9 @@ impl Tree for View<'_> {
                         return Ok(implied);
                     }
                 }
-                Some(record) if implied.is_some() && !record.entry.is_directory() => return Ok(implied),
+                Some(record) if implied.is_some() && !record.entry.is_directory() => {
+                    return Ok(implied);
+                }
                 Some(record) => return Ok(Some(node(number, record))),
                 None => {}
             }
@@ -120,7 +141,10 @@ impl Tree for View<'_> {
             }
         }
         if implied.is_none() && path.is_root() {
-            let root = crate::entry::Entry::directory(ImagePath::root(), crate::timestamp::Timestamp::default());
+            let root = crate::entry::Entry::directory(
+                ImagePath::root(),
+                crate::timestamp::Timestamp::default(),
+            );
             return Ok(Some(Node::new(root)));
         }
         Ok(implied)
@@ -133,7 +157,9 @@ impl Tree for View<'_> {
             let index = self.index(number)?;
             for record in index.children(path)? {
                 let record = record?;
-                let Some(name) = record.entry.path.file_name().map(<[u8]>::to_vec) else { continue };
+                let Some(name) = record.entry.path.file_name().map(<[u8]>::to_vec) else {
+                    continue;
+                };
                 if record.mark == Mark::Whiteout {
                     settle_whiteout(&mut found, name);
                     continue;
@@ -157,20 +183,35 @@ impl Tree for View<'_> {
                 break;
             }
         }
-        Ok(Box::new(found.into_values().flatten().map(|(node, _)| Ok(node))))
+        Ok(Box::new(
+            found.into_values().flatten().map(|(node, _)| Ok(node)),
+        ))
     }
 
     fn open(&self, node: &mut Node) -> Result<Box<dyn Read + Send + '_>> {
         let place = node.place.ok_or_else(|| {
-            Error::new(ErrorKind::Internal, format!("`{}` has no bytes in {}", node.entry.path, self.description))
+            Error::new(
+                ErrorKind::Internal,
+                format!("`{}` has no bytes in {}", node.entry.path, self.description),
+            )
         })?;
         let layer = &self.layers[place.layer];
         let mut data = layer.data.lock().unwrap_or_else(PoisonError::into_inner);
         if data.is_none() {
-            *data = Some(LayerData::open(self.store, &layer.layer.descriptor, &layer.layer.diff_id)?);
+            *data = Some(LayerData::open(
+                self.store,
+                &layer.layer.descriptor,
+                &layer.layer.diff_id,
+            )?);
         }
-        let range = DataRange { offset: place.offset, len: place.length };
-        Ok(Box::new(ViewReader { data: &layer.data, range }))
+        let range = DataRange {
+            offset: place.offset,
+            len: place.length,
+        };
+        Ok(Box::new(ViewReader {
+            data: &layer.data,
+            range,
+        }))
     }
 
     fn describe(&self) -> String {
@@ -187,7 +228,9 @@ struct ViewReader<'v> {
 impl Read for ViewReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut data = self.data.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(layer) = data.as_mut() else { return Ok(0) };
+        let Some(layer) = data.as_mut() else {
+            return Ok(0);
+        };
         let read = layer.reader(&self.range).read(buffer)?;
         self.range.offset += read as u64;
         self.range.len -= read as u64;

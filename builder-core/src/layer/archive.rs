@@ -34,7 +34,12 @@ impl ArchiveTree {
     ///
     /// # Errors
     /// [`ErrorKind::Context`] for a broken or hostile archive.
-    pub fn read(store: &Store, name: &str, archive: impl Read + Send, owners: Owners) -> Result<Self> {
+    pub fn read(
+        store: &Store,
+        name: &str,
+        archive: impl Read + Send,
+        owners: Owners,
+    ) -> Result<Self> {
         let archive = index_archive(store, name, archive).map_err(|error| {
             let error = Error::from(error);
             let message = format!("`{name}` can't be unpacked: {}", error.message());
@@ -42,7 +47,11 @@ impl ArchiveTree {
             let shown = Error::new(ErrorKind::Context, message);
             help.into_iter().fold(shown, Error::with_help)
         })?;
-        Ok(Self { name: name.to_owned(), archive, owners })
+        Ok(Self {
+            name: name.to_owned(),
+            archive,
+            owners,
+        })
     }
 
     /// The bytes of a small file, such as the Dockerfile; none where it isn't there or is no regular file.
@@ -51,7 +60,9 @@ impl ArchiveTree {
     /// A file of more than 16 MiB, and those of reading the archive.
     pub fn read_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
         const LIMIT: u64 = 16 << 20;
-        let Some(mut node) = self.look_up(&ImagePath::clean(name))? else { return Ok(None) };
+        let Some(mut node) = self.look_up(&ImagePath::clean(name))? else {
+            return Ok(None);
+        };
         if !matches!(node.entry.kind, EntryKind::File { .. }) {
             return Ok(None);
         }
@@ -60,9 +71,15 @@ impl ArchiveTree {
             return Err(Error::new(ErrorKind::Context, message));
         }
         let mut bytes = Vec::new();
-        self.open(&mut node)?.read_to_end(&mut bytes).map_err(|error| {
-            Error::new(ErrorKind::Context, format!("`{name}` in `{}` can't be read", self.name)).with_source(error)
-        })?;
+        self.open(&mut node)?
+            .read_to_end(&mut bytes)
+            .map_err(|error| {
+                Error::new(
+                    ErrorKind::Context,
+                    format!("`{name}` in `{}` can't be read", self.name),
+                )
+                .with_source(error)
+            })?;
         Ok(Some(bytes))
     }
 
@@ -88,25 +105,45 @@ fn node(record: Record) -> Node {
     Node {
         entry,
         link: record.link_group.map(|group| FileId(0, group)),
-        place: record.data.map(|range| DataPlace { layer: 0, offset: range.offset, length: range.len }),
+        place: record.data.map(|range| DataPlace {
+            layer: 0,
+            offset: range.offset,
+            length: range.len,
+        }),
         implied: record.implicit,
     }
 }
 
 impl Tree for ArchiveTree {
     fn look_up(&self, path: &ImagePath) -> Result<Option<Node>> {
-        Ok(self.archive.index.get(path)?.map(|record| self.node(record)))
+        Ok(self
+            .archive
+            .index
+            .get(path)?
+            .map(|record| self.node(record)))
     }
 
     fn list(&self, path: &ImagePath) -> Result<Listing<'_>> {
-        Ok(Box::new(self.archive.index.children(path)?.map(|record| Ok(self.node(record?)))))
+        Ok(Box::new(
+            self.archive
+                .index
+                .children(path)?
+                .map(|record| Ok(self.node(record?))),
+        ))
     }
 
     fn open(&self, node: &mut Node) -> Result<Box<dyn Read + Send + '_>> {
         let place = node.place.ok_or_else(|| {
-            Error::new(ErrorKind::Internal, format!("`{}` has no bytes in `{}`", node.entry.path, self.name))
+            Error::new(
+                ErrorKind::Internal,
+                format!("`{}` has no bytes in `{}`", node.entry.path, self.name),
+            )
         })?;
-        Ok(Box::new(Section { file: self.archive.spool.file(), offset: place.offset, left: place.length }))
+        Ok(Box::new(Section {
+            file: self.archive.spool.file(),
+            offset: place.offset,
+            left: place.length,
+        }))
     }
 
     fn describe(&self) -> String {
@@ -127,7 +164,9 @@ pub(crate) struct Section<'f> {
 
 impl Read for Section<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let wanted = buffer
+            .len()
+            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
         let read = self.file.read_at(&mut buffer[..wanted], self.offset)?;
         self.offset += read as u64;
         self.left -= read as u64;

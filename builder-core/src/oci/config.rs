@@ -2,6 +2,10 @@
 //!
 //! Follows the OCI image specification, "Image Configuration", with Docker's own fields (Healthcheck, OnBuild, Shell,
 //! ArgsEscaped). Fields are written in Go's order, maps sorted, and what is unknown is kept.
+#![allow(
+    clippy::zero_sized_map_values,
+    reason = "the document holds an object with empty values"
+)]
 
 use std::collections::BTreeMap;
 

@@ -46,7 +46,11 @@ pub(crate) fn write(
     file: &mut File,
     progress: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<u64> {
-    let mut archive = Archive { file, written: 0, mtime: bundle.time.seconds.max(0).unsigned_abs() };
+    let mut archive = Archive {
+        file,
+        written: 0,
+        mtime: bundle.time.seconds.max(0).unsigned_abs(),
+    };
     if flavour == Flavour::Oci {
         archive.bytes("oci-layout", LAYOUT)?;
         archive.bytes("index.json", &index(bundle)?)?;
@@ -54,9 +58,19 @@ pub(crate) fn write(
     archive.bytes("manifest.json", &docker_manifest(bundle)?)?;
     let image = bundle.image;
     let mut seen = BTreeSet::new();
-    let head = if flavour == Flavour::Oci { Some(&image.manifest) } else { None };
-    let documents = head.into_iter().chain([&image.config]).map(|blob| (blob, true));
-    let layers = image.layers.iter().map(|layer| (&layer.descriptor, layer.fresh));
+    let head = if flavour == Flavour::Oci {
+        Some(&image.manifest)
+    } else {
+        None
+    };
+    let documents = head
+        .into_iter()
+        .chain([&image.config])
+        .map(|blob| (blob, true));
+    let layers = image
+        .layers
+        .iter()
+        .map(|layer| (&layer.descriptor, layer.fresh));
     for (blob, fresh) in documents.chain(layers) {
         if seen.insert(blob.digest) {
             archive.blob(store, blob, fresh)?;
@@ -69,7 +83,11 @@ pub(crate) fn write(
 /// The index of a layout with this image alone: one entry a reference, or one without a name.
 pub(crate) fn index(bundle: &Bundle<'_>) -> Result<Vec<u8>> {
     let entry = |reference: &crate::reference::Reference| {
-        let named = bundle.image.manifest.clone().with_annotation(IMAGE_NAME, &reference.to_string());
+        let named = bundle
+            .image
+            .manifest
+            .clone()
+            .with_annotation(IMAGE_NAME, &reference.to_string());
         named.with_annotation(REF_NAME, reference.tag().unwrap_or("latest"))
     };
     let mut entries: Vec<Descriptor> = bundle.references.iter().map(entry).collect();
@@ -82,8 +100,17 @@ pub(crate) fn index(bundle: &Bundle<'_>) -> Result<Vec<u8>> {
 fn docker_manifest(bundle: &Bundle<'_>) -> Result<Vec<u8>> {
     let item = DockerItem {
         config: blob_path(&bundle.image.config.digest),
-        repo_tags: bundle.references.iter().map(crate::reference::Reference::familiar).collect(),
-        layers: bundle.image.layers.iter().map(|layer| blob_path(&layer.descriptor.digest)).collect(),
+        repo_tags: bundle
+            .references
+            .iter()
+            .map(crate::reference::Reference::familiar)
+            .collect(),
+        layers: bundle
+            .image
+            .layers
+            .iter()
+            .map(|layer| blob_path(&layer.descriptor.digest))
+            .collect(),
     };
     Ok(json::to_bytes("manifest.json", &[item])?)
 }
@@ -120,14 +147,18 @@ impl Archive<'_> {
         header.set_gid(0);
         header.set_mtime(self.mtime);
         header.set_cksum();
-        self.file.write_all(header.as_bytes()).map_err(Problem::writing)?;
+        self.file
+            .write_all(header.as_bytes())
+            .map_err(Problem::writing)?;
         self.written += 512;
         Ok(())
     }
 
     fn pad(&mut self, size: u64) -> Result<()> {
         let padding = (512 - size % 512) % 512;
-        self.file.write_all(&[0; 512][..padding as usize]).map_err(Problem::writing)?;
+        self.file
+            .write_all(&[0; 512][..padding as usize])
+            .map_err(Problem::writing)?;
         self.written += size + padding;
         Ok(())
     }
@@ -147,6 +178,12 @@ pub(crate) fn is_image_archive(mut file: impl io::Read) -> bool {
     }
     let header = tar::Header::from_byte_slice(&block);
     let name = header.path_bytes();
-    let ours = [&b"oci-layout"[..], b"index.json", b"manifest.json", b"blobs/", b"blobs/sha256/"];
+    let ours = [
+        &b"oci-layout"[..],
+        b"index.json",
+        b"manifest.json",
+        b"blobs/",
+        b"blobs/sha256/",
+    ];
     header.cksum().is_ok() && ours.contains(&&*name)
 }

@@ -20,7 +20,10 @@ pub(crate) fn write(store: &Store, bundle: &Bundle<'_>, directory: &Path) -> Res
     std::fs::create_dir_all(&blobs).map_err(Problem::at("create", &blobs))?;
     let image = bundle.image;
     let documents = [&image.manifest, &image.config].map(|blob| (blob, true));
-    let layers = image.layers.iter().map(|layer| (&layer.descriptor, layer.fresh));
+    let layers = image
+        .layers
+        .iter()
+        .map(|layer| (&layer.descriptor, layer.fresh));
     let mut bytes = 0;
     for (blob, fresh) in documents.into_iter().chain(layers) {
         put(store, blob, fresh, &blobs)?;
@@ -46,7 +49,9 @@ fn put(store: &Store, blob: &Descriptor, fresh: bool, blobs: &Path) -> Result<()
 fn merged_index(bundle: &Bundle<'_>, directory: &Path) -> Result<Vec<u8>> {
     let fresh = archive::index(bundle)?;
     let path = directory.join("index.json");
-    let Ok(bytes) = std::fs::read(&path) else { return Ok(fresh) };
+    let Ok(bytes) = std::fs::read(&path) else {
+        return Ok(fresh);
+    };
     let mut fresh = ImageIndex::from_bytes("index.json", &fresh)?;
     let known = ImageIndex::from_bytes(&path.display().to_string(), &bytes)?;
     let replaced = |old: &Descriptor| {
@@ -55,7 +60,11 @@ fn merged_index(bundle: &Bundle<'_>, directory: &Path) -> Result<Vec<u8>> {
                 && (new.annotation(IMAGE_NAME).is_some() || new.digest == old.digest)
         })
     };
-    let kept: Vec<Descriptor> = known.manifests.into_iter().filter(|old| !replaced(old)).collect();
+    let kept: Vec<Descriptor> = known
+        .manifests
+        .into_iter()
+        .filter(|old| !replaced(old))
+        .collect();
     fresh.manifests.splice(0..0, kept);
     Ok(fresh.to_bytes()?)
 }

@@ -96,29 +96,54 @@ pub fn check(output: &Output) -> Result<()> {
     let Destination::Path { path, replace } = &output.destination else {
         return match output.kind {
             OutputKind::Oci | OutputKind::Docker | OutputKind::Tar => Ok(()),
-            kind => Err(Error::new(ErrorKind::Usage, format!("type={} is a directory and can't go to standard output", kind.name()))
-                .with_help("name a directory with `dest=`")),
+            kind => Err(Error::new(
+                ErrorKind::Usage,
+                format!(
+                    "type={} is a directory and can't go to standard output",
+                    kind.name()
+                ),
+            )
+            .with_help("name a directory with `dest=`")),
         };
     };
     let shown = path.display();
     match output.kind {
         OutputKind::OciDirectory | OutputKind::Local if path.exists() && !path.is_dir() => {
-            Err(Error::new(ErrorKind::Output, format!("`{shown}` is there and is no directory")).with_help("choose another `dest=`"))
+            Err(Error::new(
+                ErrorKind::Output,
+                format!("`{shown}` is there and is no directory"),
+            )
+            .with_help("choose another `dest=`"))
         }
         OutputKind::OciDirectory | OutputKind::Local => Ok(()),
-        _ if path.is_dir() => {
-            Err(Error::new(ErrorKind::Output, format!("`{shown}` is a directory")).with_help("name a file with `dest=`"))
-        }
+        _ if path.is_dir() => Err(Error::new(
+            ErrorKind::Output,
+            format!("`{shown}` is a directory"),
+        )
+        .with_help("name a file with `dest=`")),
         _ => {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let parent = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty())
+                .unwrap_or(Path::new("."));
             if !parent.is_dir() {
-                return Err(Error::new(ErrorKind::Output, format!("`{shown}` can't be written: there is no directory `{}`", parent.display()))
-                    .with_help("create the directory first"));
+                return Err(Error::new(
+                    ErrorKind::Output,
+                    format!(
+                        "`{shown}` can't be written: there is no directory `{}`",
+                        parent.display()
+                    ),
+                )
+                .with_help("create the directory first"));
             }
-            let foreign = !replace && File::open(path).is_ok_and(|file| !archive::is_image_archive(file));
+            let foreign =
+                !replace && File::open(path).is_ok_and(|file| !archive::is_image_archive(file));
             if foreign {
-                return Err(Error::new(ErrorKind::Output, format!("`{shown}` is there and is no image archive; it stays"))
-                    .with_help("move it away, or say where to write with `-o type=oci,dest=FILE`"));
+                return Err(Error::new(
+                    ErrorKind::Output,
+                    format!("`{shown}` is there and is no image archive; it stays"),
+                )
+                .with_help("move it away, or say where to write with `-o type=oci,dest=FILE`"));
             }
             Ok(())
         }
@@ -136,7 +161,10 @@ pub(crate) fn write(
     check(output)?;
     let kind = output.kind;
     let (destination, bytes) = match &mut output.destination {
-        Destination::Handle(file) => ("-".to_owned(), write_file(store, bundle, kind, file, events, interrupt)?),
+        Destination::Handle(file) => (
+            "-".to_owned(),
+            write_file(store, bundle, kind, file, events, interrupt)?,
+        ),
         Destination::Path { path, .. } => {
             let bytes = match kind {
                 OutputKind::OciDirectory => layout::write(store, bundle, path)?,
@@ -152,7 +180,11 @@ pub(crate) fn write(
             (path.display().to_string(), bytes)
         }
     };
-    events.send(Event::OutputWritten { kind: kind.name(), destination, bytes });
+    events.send(Event::OutputWritten {
+        kind: kind.name(),
+        destination,
+        bytes,
+    });
     Ok(())
 }
 
@@ -164,10 +196,20 @@ fn write_file(
     events: &dyn EventSink,
     interrupt: &Interrupt,
 ) -> Result<u64> {
-    let total: u64 = bundle.image.layers.iter().map(|layer| layer.descriptor.size).sum();
+    let total: u64 = bundle
+        .image
+        .layers
+        .iter()
+        .map(|layer| layer.descriptor.size)
+        .sum();
     let mut progress = |done_bytes| {
         let what = format!("{} archive", kind.name());
-        events.send(Event::Transfer { what, digest: None, done_bytes, total_bytes: Some(total) });
+        events.send(Event::Transfer {
+            what,
+            digest: None,
+            done_bytes,
+            total_bytes: Some(total),
+        });
         interrupt.check()
     };
     match kind {
@@ -179,7 +221,12 @@ fn write_file(
 
 /// Copies a blob's bytes to the file's position. What this build wrote a moment ago is copied by the kernel; anything
 /// else is verified on the way.
-pub(crate) fn copy_blob(store: &Store, blob: &Descriptor, fresh: bool, to: &mut File) -> Result<u64> {
+pub(crate) fn copy_blob(
+    store: &Store,
+    blob: &Descriptor,
+    fresh: bool,
+    to: &mut File,
+) -> Result<u64> {
     if fresh {
         let path = store.blob_path(&blob.digest);
         let mut from = File::open(&path).map_err(Problem::at("read", &path))?;
@@ -227,26 +274,43 @@ impl Problem {
     }
 
     fn copying(source: io::Error, blob: &Descriptor) -> Self {
-        Self::Copy { digest: blob.digest, source }
+        Self::Copy {
+            digest: blob.digest,
+            source,
+        }
     }
 
     fn at<'a>(verb: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
-        move |source| Self::Io { verb, path: path.to_owned(), source }
+        move |source| Self::Io {
+            verb,
+            path: path.to_owned(),
+            source,
+        }
     }
 }
 
 impl From<Problem> for Error {
     fn from(problem: Problem) -> Self {
-        let (Problem::Io { source, .. } | Problem::Write { source } | Problem::Copy { source, .. }) = &problem;
+        let (Problem::Io { source, .. } | Problem::Write { source } | Problem::Copy { source, .. }) =
+            &problem;
         let help = match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on the disk, or write elsewhere with `dest=`",
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => "choose a `dest=` that you may write to",
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "make room on the disk, or write elsewhere with `dest=`"
+            }
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                "choose a `dest=` that you may write to"
+            }
             io::ErrorKind::BrokenPipe => "the reader of standard output went away",
-            io::ErrorKind::InvalidData => "the store is damaged: build the image again, or pull its base again",
+            io::ErrorKind::InvalidData => {
+                "the store is damaged: build the image again, or pull its base again"
+            }
             _ => "check the path of the output",
         };
         let message = problem.to_string();
-        let (Problem::Io { source, .. } | Problem::Write { source } | Problem::Copy { source, .. }) = problem;
-        Self::new(ErrorKind::Output, message).with_help(help).with_source(source)
+        let (Problem::Io { source, .. } | Problem::Write { source } | Problem::Copy { source, .. }) =
+            problem;
+        Self::new(ErrorKind::Output, message)
+            .with_help(help)
+            .with_source(source)
     }
 }

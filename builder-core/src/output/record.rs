@@ -19,10 +19,14 @@ use crate::store::{Sidecar, Store};
 /// # Errors
 /// Those of writing to the store.
 pub fn remember(store: &Store, path: &Path) -> Result<()> {
-    let Some((absolute, look)) = look(path) else { return Ok(()) };
+    let Some((absolute, look)) = look(path) else {
+        return Ok(());
+    };
     let bytes = absolute.as_os_str().as_bytes();
     let mut record = store.temporary_file()?;
-    let written = record.write_all(look.as_bytes()).and_then(|()| record.write_all(b"\n"));
+    let written = record
+        .write_all(look.as_bytes())
+        .and_then(|()| record.write_all(b"\n"));
     if written.and_then(|()| record.write_all(bytes)).is_ok() {
         store.keep_sidecar(Sidecar::Output(Digest::of(bytes)), record)?;
     }
@@ -32,18 +36,29 @@ pub fn remember(store: &Store, path: &Path) -> Result<()> {
 /// The files directly in `directory` that rbuild wrote and nobody changed since. Records of files that are gone are
 /// dropped.
 pub fn outputs_in(store: &Store, directory: &Path) -> Vec<ImagePath> {
-    let Ok(directory) = directory.canonicalize() else { return Vec::new() };
+    let Ok(directory) = directory.canonicalize() else {
+        return Vec::new();
+    };
     let records = store.sidecar_path(Sidecar::Output(Digest::of(b"")));
-    let Some(records) = records.parent().and_then(|folder| std::fs::read_dir(folder).ok()) else {
+    let Some(records) = records
+        .parent()
+        .and_then(|folder| std::fs::read_dir(folder).ok())
+    else {
         return Vec::new();
     };
     let mut found = Vec::new();
     for record in records.flatten() {
-        let Ok(bytes) = std::fs::read(record.path()) else { continue };
-        let Some(newline) = bytes.iter().position(|byte| *byte == b'\n') else { continue };
+        let Ok(bytes) = std::fs::read(record.path()) else {
+            continue;
+        };
+        let Some(newline) = bytes.iter().position(|byte| *byte == b'\n') else {
+            continue;
+        };
         let path = PathBuf::from(OsStr::from_bytes(&bytes[newline + 1..]));
         match look(&path) {
-            Some((_, look)) if look.as_bytes() == &bytes[..newline] && path.parent() == Some(&directory) => {
+            Some((_, look))
+                if look.as_bytes() == &bytes[..newline] && path.parent() == Some(&directory) =>
+            {
                 let name = path.file_name().unwrap_or_default();
                 found.push(ImagePath::root().child(name.as_bytes()));
             }
@@ -59,9 +74,23 @@ pub fn outputs_in(store: &Store, directory: &Path) -> Vec<ImagePath> {
 
 /// The absolute path of a regular file, and what tells whether it is the same later.
 fn look(path: &Path) -> Option<(PathBuf, String)> {
-    let found = path.symlink_metadata().ok().filter(std::fs::Metadata::is_file)?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let found = path
+        .symlink_metadata()
+        .ok()
+        .filter(std::fs::Metadata::is_file)?;
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let absolute = parent.canonicalize().ok()?.join(path.file_name()?);
     let (seconds, nanos) = (found.mtime(), found.mtime_nsec());
-    Some((absolute, format!("{}:{}:{}:{seconds}.{nanos}", found.dev(), found.ino(), found.len())))
+    Some((
+        absolute,
+        format!(
+            "{}:{}:{}:{seconds}.{nanos}",
+            found.dev(),
+            found.ino(),
+            found.len()
+        ),
+    ))
 }

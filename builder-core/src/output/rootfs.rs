@@ -25,7 +25,11 @@ use crate::timestamp::Timestamp;
 use crate::tree::{FileId, Node, Tree};
 
 /// Visits everything below `path` in path order; a directory before and after its content.
-fn walk(tree: &dyn Tree, path: &ImagePath, visit: &mut dyn FnMut(&Node, bool) -> Result<()>) -> Result<()> {
+fn walk(
+    tree: &dyn Tree,
+    path: &ImagePath,
+    visit: &mut dyn FnMut(&Node, bool) -> Result<()>,
+) -> Result<()> {
     for node in tree.list(path)? {
         let node = node?;
         visit(&node, false)?;
@@ -45,13 +49,21 @@ impl Links {
     /// The first name, where this is a further one.
     fn first(&mut self, node: &Node) -> Option<ImagePath> {
         let link = node.link?;
-        let first = self.0.entry(link).or_insert_with(|| node.entry.path.clone());
+        let first = self
+            .0
+            .entry(link)
+            .or_insert_with(|| node.entry.path.clone());
         (*first != node.entry.path).then(|| first.clone())
     }
 }
 
 /// Writes the tar and returns its size in bytes.
-pub(super) fn write_tar(store: &Store, bundle: &Bundle<'_>, file: &mut File, interrupt: &Interrupt) -> Result<u64> {
+pub(super) fn write_tar(
+    store: &Store,
+    bundle: &Bundle<'_>,
+    file: &mut File,
+    interrupt: &Interrupt,
+) -> Result<u64> {
     let view = View::new(store, &bundle.image.layers, "the image");
     let mut out = BufWriter::with_capacity(256 * 1024, file);
     let mut links = Links::default();
@@ -74,15 +86,19 @@ pub(super) fn write_tar(store: &Store, bundle: &Bundle<'_>, file: &mut File, int
         written += head.len() as u64;
         let size = entry.size();
         if size > 0 {
-            let copied = io::copy(&mut *view.open(&mut node.clone())?, &mut out).map_err(Problem::writing)?;
+            let copied = io::copy(&mut *view.open(&mut node.clone())?, &mut out)
+                .map_err(Problem::writing)?;
             check_size(&entry, copied)?;
             let padding = header::padding(size);
-            out.write_all(&[0; header::UNIT][..padding]).map_err(Problem::writing)?;
+            out.write_all(&[0; header::UNIT][..padding])
+                .map_err(Problem::writing)?;
             written += size + padding as u64;
         }
         Ok(())
     })?;
-    out.write_all(&[0; header::END]).and_then(|()| out.flush()).map_err(Problem::writing)?;
+    out.write_all(&[0; header::END])
+        .and_then(|()| out.flush())
+        .map_err(Problem::writing)?;
     Ok(written + header::END as u64)
 }
 
@@ -90,12 +106,22 @@ fn check_size(entry: &Entry, copied: u64) -> Result<()> {
     if copied == entry.size() {
         return Ok(());
     }
-    let message = format!("`{}` has {copied} bytes in its layer, its index says {}", entry.path, entry.size());
-    Err(Error::new(ErrorKind::Store, message).with_help("the store is damaged: build the image again"))
+    let message = format!(
+        "`{}` has {copied} bytes in its layer, its index says {}",
+        entry.path,
+        entry.size()
+    );
+    Err(Error::new(ErrorKind::Store, message)
+        .with_help("the store is damaged: build the image again"))
 }
 
 /// Writes the files and returns how many bytes they hold.
-pub(super) fn write_directory(store: &Store, bundle: &Bundle<'_>, to: &Path, interrupt: &Interrupt) -> Result<u64> {
+pub(super) fn write_directory(
+    store: &Store,
+    bundle: &Bundle<'_>,
+    to: &Path,
+    interrupt: &Interrupt,
+) -> Result<u64> {
     let view = View::new(store, &bundle.image.layers, "the image");
     let partial = Partial(whole_file::hidden_name(to));
     std::fs::create_dir(&partial.0).map_err(Problem::at("create", &partial.0))?;
@@ -103,7 +129,9 @@ pub(super) fn write_directory(store: &Store, bundle: &Bundle<'_>, to: &Path, int
     let mut bytes = 0;
     walk(&view, &ImagePath::root(), &mut |node, after| {
         interrupt.check()?;
-        let path = partial.0.join(std::ffi::OsStr::from_bytes(node.entry.path.as_relative()));
+        let path = partial
+            .0
+            .join(std::ffi::OsStr::from_bytes(node.entry.path.as_relative()));
         let mtime = node.entry.mtime.clamp_to(bundle.epoch);
         if after {
             let mode = Permissions::from_mode(node.entry.mode);
@@ -111,12 +139,18 @@ pub(super) fn write_directory(store: &Store, bundle: &Bundle<'_>, to: &Path, int
             return set_time(&path, mtime);
         }
         if let Some(first) = links.first(node) {
-            let first = partial.0.join(std::ffi::OsStr::from_bytes(first.as_relative()));
+            let first = partial
+                .0
+                .join(std::ffi::OsStr::from_bytes(first.as_relative()));
             std::fs::hard_link(&first, &path).map_err(Problem::at("link", &path))?;
             return Ok(());
         }
         bytes += put(&view, node, &path)?;
-        if node.entry.is_directory() { Ok(()) } else { set_time(&path, mtime) }
+        if node.entry.is_directory() {
+            Ok(())
+        } else {
+            set_time(&path, mtime)
+        }
     })?;
     settle(&partial.0, to)?;
     Ok(bytes)
@@ -150,7 +184,8 @@ fn put(view: &View<'_>, node: &Node, path: &Path) -> Result<u64> {
     match &entry.kind {
         EntryKind::Directory => std::fs::create_dir(path).map_err(Problem::at("create", path))?,
         EntryKind::Symlink { target } => {
-            symlink(std::ffi::OsStr::from_bytes(target), path).map_err(Problem::at("create", path))?;
+            symlink(std::ffi::OsStr::from_bytes(target), path)
+                .map_err(Problem::at("create", path))?;
         }
         EntryKind::Fifo => {
             let mode = rustix::fs::Mode::from_raw_mode(entry.mode & 0o777);
@@ -158,21 +193,36 @@ fn put(view: &View<'_>, node: &Node, path: &Path) -> Result<u64> {
                 .map_err(|error| Problem::at("create", path)(error.into()))?;
         }
         EntryKind::File { .. } => {
-            let options = File::options().write(true).create_new(true).mode(0o600).clone();
+            let options = File::options()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .clone();
             let mut file = options.open(path).map_err(Problem::at("create", path))?;
-            let copied = io::copy(&mut *view.open(&mut node.clone())?, &mut file).map_err(Problem::at("write", path))?;
+            let copied = io::copy(&mut *view.open(&mut node.clone())?, &mut file)
+                .map_err(Problem::at("write", path))?;
             check_size(entry, copied)?;
-            file.set_permissions(Permissions::from_mode(entry.mode)).map_err(Problem::at("write", path))?;
+            file.set_permissions(Permissions::from_mode(entry.mode))
+                .map_err(Problem::at("write", path))?;
             return Ok(copied);
         }
-        EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. } | EntryKind::Socket | EntryKind::HardLink { .. } => {}
+        EntryKind::CharDevice { .. }
+        | EntryKind::BlockDevice { .. }
+        | EntryKind::Socket
+        | EntryKind::HardLink { .. } => {}
     }
     Ok(0)
 }
 
 fn set_time(path: &Path, mtime: Timestamp) -> Result<()> {
-    let time = Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() };
-    let times = Timestamps { last_access: time, last_modification: time };
+    let time = Timespec {
+        tv_sec: mtime.seconds,
+        tv_nsec: mtime.nanos.into(),
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
     match rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW) {
         // A device was left out.
         Err(rustix::io::Errno::NOENT) | Ok(()) => Ok(()),

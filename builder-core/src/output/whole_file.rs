@@ -25,11 +25,23 @@ impl WholeFile {
         let directory = directory_of(destination);
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         if let Ok(file) = rustix::fs::open(directory, flags, Mode::from_raw_mode(0o666)) {
-            return Ok(Self { file: file.into(), destination: destination.to_owned(), hidden: None });
+            return Ok(Self {
+                file: file.into(),
+                destination: destination.to_owned(),
+                hidden: None,
+            });
         }
         let hidden = hidden_name(destination);
-        let file = File::options().read(true).write(true).create_new(true).open(&hidden)?;
-        Ok(Self { file, destination: destination.to_owned(), hidden: Some(hidden) })
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&hidden)?;
+        Ok(Self {
+            file,
+            destination: destination.to_owned(),
+            hidden: Some(hidden),
+        })
     }
 
     /// The open file.
@@ -63,12 +75,17 @@ impl Drop for WholeFile {
 }
 
 fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// A name beside the destination that no other process uses at the same time.
 pub(crate) fn hidden_name(destination: &Path) -> PathBuf {
-    let name = destination.file_name().unwrap_or_default().to_string_lossy();
+    let name = destination
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
     directory_of(destination).join(format!(".{name}.{}.partial", std::process::id()))
 }
 

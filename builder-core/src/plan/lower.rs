@@ -12,13 +12,13 @@ mod run;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostic::Diagnostic;
-use crate::dockerfile::Dockerfile;
 use crate::dockerfile::expand::{Expanded, Expander};
 use crate::dockerfile::instruction::{Instruction, InstructionKind};
-use crate::nearest::nearest;
 use crate::dockerfile::parse::parse_trigger;
 use crate::dockerfile::word::Word;
+use crate::dockerfile::{Dockerfile, blame_first_line};
 use crate::event::StepId;
+use crate::nearest::nearest;
 use crate::oci::config::ImageConfig;
 use crate::source::{SourceFile, Span};
 
@@ -32,7 +32,7 @@ use super::{Plan, PlanOptions, PlannedStage, PlannedStep};
 /// `bases` holds the config of the base of each reachable stage whose base is an image, by stage index; a named
 /// context that is a directory needs none. The plan is none if a diagnostic is an error.
 pub fn lower(
-    _file: &SourceFile,
+    file: &SourceFile,
     dockerfile: &Dockerfile,
     graph: &StageGraph,
     bases: &BTreeMap<usize, ImageConfig>,
@@ -46,7 +46,7 @@ pub fn lower(
         let Some(start) = start(node, &done, bases, &mut problems) else {
             continue;
         };
-        let mut lowering = Lowering::new(dockerfile, graph, options, node, start);
+        let mut lowering = Lowering::new(file, dockerfile, graph, options, node, start);
         lowering.stage(dockerfile);
         let steps = number(std::mem::take(&mut lowering.steps), &mut next_id);
         problems.append(&mut lowering.problems);
@@ -110,7 +110,10 @@ fn start(
                 scope: earlier.scope.clone(),
             });
         }
-        (StageBase::Image { .. } | StageBase::Named(_), Some(config)) => config.clone(),
+        (StageBase::Image { .. } | StageBase::Named(_), Some(config)) => {
+            problems.extend(other_platform(node, config));
+            config.clone()
+        }
         (StageBase::Image { reference, .. }, None) => {
             let message = format!("the config of `{}` is not at hand", reference.value);
             problems.push(Diagnostic::error("base-config", reference.span, message));
@@ -128,8 +131,25 @@ fn start(
     Some(Finished { config, scope })
 }
 
+/// The check that a base is of the platform that was asked for.
+fn other_platform(node: &GraphStage, config: &ImageConfig) -> Option<Diagnostic> {
+    let found = config.platform();
+    if config.architecture.is_empty() || node.platform.accepts(&found) {
+        return None;
+    }
+    let message = format!(
+        "the base is an image for `{found}`, asked for was `{}`",
+        node.platform
+    );
+    let warning = Diagnostic::warning("InvalidBaseImagePlatform", node.span, message);
+    Some(warning.with_help(
+        "choose a tag that has this platform, or ask for the other one with `--platform`",
+    ))
+}
+
 /// One stage while it is lowered.
 struct Lowering<'a> {
+    file: &'a SourceFile,
     graph: &'a StageGraph,
     options: &'a PlanOptions,
     node: &'a GraphStage,
@@ -146,6 +166,7 @@ struct Lowering<'a> {
 
 impl<'a> Lowering<'a> {
     fn new(
+        file: &'a SourceFile,
         dockerfile: &Dockerfile,
         graph: &'a StageGraph,
         options: &'a PlanOptions,
@@ -153,6 +174,7 @@ impl<'a> Lowering<'a> {
         start: Finished,
     ) -> Self {
         Self {
+            file,
             graph,
             options,
             node,
@@ -194,6 +216,14 @@ impl<'a> Lowering<'a> {
     }
 
     fn instruction(&mut self, instruction: &Instruction) {
+        let first = self.problems.len();
+        self.lower(instruction);
+        for problem in self.problems.iter_mut().skip(first) {
+            blame_first_line(&self.file.text, instruction, problem);
+        }
+    }
+
+    fn lower(&mut self, instruction: &Instruction) {
         let span = instruction.span;
         match &instruction.kind {
             InstructionKind::Add(add) => self.copy(add, true, span),

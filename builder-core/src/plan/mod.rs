@@ -3,8 +3,14 @@
 //! Two pure steps: [`graph`] needs the file alone and says which base images are needed; [`lower`] needs their
 //! configs and gives the [`Plan`]. Follows the Dockerfile reference; where rbuild differs on purpose (ENV always
 //! overrides ARG) the code says so.
+#![allow(
+    clippy::result_large_err,
+    reason = "an error here is a diagnostic, made at most once an instruction"
+)]
 
 pub mod config;
+mod from_line;
+mod globals;
 pub mod graph;
 pub mod ignored;
 pub mod lower;
@@ -118,4 +124,3 @@ pub struct PlannedStep {
     /// What to do.
     pub step: Step,
 }
-

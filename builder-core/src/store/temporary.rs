@@ -89,8 +89,13 @@ impl TemporaryDirectory {
             let Ok(lock) = File::open(directory.path()) else {
                 continue;
             };
-            if lock::try_lock(&lock, directory.path(), Mode::Exclusive)? && directory.path().exists() {
-                return Ok(Self { directory, _lock: lock });
+            if lock::try_lock(&lock, directory.path(), Mode::Exclusive)?
+                && directory.path().exists()
+            {
+                return Ok(Self {
+                    directory,
+                    _lock: lock,
+                });
             }
         }
     }
@@ -109,7 +114,11 @@ pub(super) fn clean(folder: &Path) -> Result<()> {
             continue;
         };
         if lock::try_lock(&file, &path, Mode::Exclusive)? {
-            let gone = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            let gone = if path.is_dir() {
+                std::fs::remove_dir_all(&path)
+            } else {
+                std::fs::remove_file(&path)
+            };
             match gone {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => break,
                 _ => {}

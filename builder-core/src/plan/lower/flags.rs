@@ -119,7 +119,7 @@ pub(super) fn source_kind(text: &str) -> SourceKind {
         return SourceKind::Path;
     };
     let path = rest.split(['#', '?']).next().unwrap_or(rest);
-    if path.contains('/') && path.ends_with(".git") {
+    if path.contains('/') && path.as_bytes().ends_with(b".git") {
         SourceKind::Git
     } else {
         SourceKind::Url

@@ -11,8 +11,8 @@ use crate::dockerfile::instruction::{
     MaintainerInstruction, OnbuildInstruction, ShellInstruction, StopsignalInstruction,
     UserInstruction, VolumeInstruction, WorkdirInstruction,
 };
-use crate::nearest::nearest;
 use crate::dockerfile::word::Word;
+use crate::nearest::nearest;
 use crate::oci::config::{Empty, Healthcheck};
 use crate::plan::step::{Step, WorkdirStep};
 use crate::plan::{config, ports};
@@ -200,7 +200,10 @@ impl Lowering<'_> {
 
     pub(super) fn expose(&mut self, expose: &ExposeInstruction, span: Span) {
         let mut entries = Vec::new();
-        for word in &expose.ports {
+        // The words are sorted as they are written, before expansion.
+        let mut words: Vec<&Word> = expose.ports.iter().collect();
+        words.sort_by(|a, b| a.text.cmp(&b.text));
+        for word in words {
             let Some(value) = self.expand(word) else {
                 continue;
             };
@@ -208,8 +211,6 @@ impl Lowering<'_> {
                 self.port(port, word, &mut entries);
             }
         }
-        entries.sort();
-        entries.dedup();
         self.config_step(span, format!("EXPOSE {}", config::plain_list(&entries)));
         self.config
             .config
@@ -233,7 +234,12 @@ impl Lowering<'_> {
                     self.problems
                         .push(warning.with_help("write the container's port alone"));
                 }
-                entries.extend(found.entries);
+                let new = found
+                    .entries
+                    .into_iter()
+                    .filter(|entry| !entries.contains(entry));
+                let new: Vec<String> = new.collect();
+                entries.extend(new);
             }
             Err(message) => {
                 let problem = Diagnostic::error("port", word.span, message);
