@@ -3,6 +3,11 @@
 //! Names, short forms and meaning are those of `docker build` and `docker buildx build`; see
 //! `docs/dockerfile-support.md`, "Flags".
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "the doc lines are the help that is printed"
+)]
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 

@@ -141,7 +141,7 @@ pub fn plan(store: &Store, request: &BuildRequest) -> Result<(Plan, Vec<Diagnost
 pub fn check(store: &Store, request: &BuildRequest) -> Result<Vec<Diagnostic>> {
     let mut images = Images::new(store, &request.named_contexts);
     let context = open_context(store, request)?;
-    planning::check(request, &mut images, context.as_ref())
+    Ok(planning::check(request, &mut images, context.as_ref()))
 }
 
 fn open_context(store: &Store, request: &BuildRequest) -> Result<Option<Context>> {

@@ -97,7 +97,7 @@ pub(crate) fn check(
     request: &BuildRequest,
     images: &mut Images<'_>,
     context: Option<&Context>,
-) -> Result<Vec<Diagnostic>> {
+) -> Vec<Diagnostic> {
     let file = &request.dockerfile;
     let options = request.plan_options();
     let (parsed, mut diagnostics) = parse(request);
@@ -123,9 +123,7 @@ pub(crate) fn check(
         diagnostics.extend(found);
         diagnostics.extend(plan.into_iter().flat_map(|plan| ignored(&plan, context)));
     }
-    Ok(sorted(
-        settings(request, &parsed).apply(&parsed, diagnostics),
-    ))
+    sorted(settings(request, &parsed).apply(&parsed, diagnostics))
 }
 
 /// Fails where `# check=error=true` made errors of warnings.
