@@ -1,2 +1,63 @@
-//! The program `rbuild`.
-fn main() {}
+//! The program `rbuild`: flags and environment in, a build by the library, an exit status out.
+
+mod command;
+mod environment;
+mod exit_code;
+mod flags;
+mod render;
+mod request;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use builder_core::Result;
+use builder_core::interrupt::Interrupt;
+use clap::{CommandFactory as _, Parser as _};
+use environment::Environment;
+use flags::{BuildFlags, Cli, Command};
+
+#[expect(clippy::disallowed_methods, reason = "the arguments are read here and nowhere else")]
+fn main() -> ExitCode {
+    let cli = Cli::parse_from(flags::with_command(std::env::args_os()));
+    let environment = Environment::read();
+    let interrupt = Interrupt::from_flag(catch_signals());
+    let status = run(cli.command, &environment, &interrupt);
+    ExitCode::from(status.unwrap_or_else(|error| command::report(&error, &environment)))
+}
+
+/// The first Ctrl-C or SIGTERM stops the build at the next file; the second one ends the program at once.
+fn catch_signals() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+        // Without a handler the signal ends the program, which is safe too: nothing is written half.
+        let _ = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag));
+        let _ = signal_hook::flag::register(signal, Arc::clone(&flag));
+    }
+    flag
+}
+
+fn run(command: Command, environment: &Environment, interrupt: &Interrupt) -> Result<u8> {
+    match command {
+        Command::Build(flags) if flags.check => command::check::run(&flags, environment),
+        Command::Build(flags) => build(&flags, environment, interrupt),
+        Command::Plan(flags) => command::plan::run(&flags, environment).map(|()| exit_code::DONE),
+        Command::Check(flags) => command::check::run(&flags, environment),
+        Command::Images(flags) => command::images::run(&flags, environment).map(|()| exit_code::DONE),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "rbuild", &mut script);
+            command::print(&String::from_utf8_lossy(&script)).map(|()| exit_code::DONE)
+        }
+        Command::Manual => {
+            let mut page = Vec::new();
+            // Writing to memory does not fail.
+            let _ = clap_mangen::Man::new(Cli::command()).render(&mut page);
+            command::print(&String::from_utf8_lossy(&page)).map(|()| exit_code::DONE)
+        }
+    }
+}
+
+fn build(flags: &BuildFlags, environment: &Environment, interrupt: &Interrupt) -> Result<u8> {
+    command::build::run(flags, environment, interrupt).map(|()| exit_code::DONE)
+}

@@ -8,8 +8,8 @@ use std::ops::Range;
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 
-use super::nearest::nearest;
 use super::word::{Text, Word};
+use crate::nearest::nearest;
 
 /// One flag as written.
 #[derive(Clone, Debug, PartialEq, Eq)]

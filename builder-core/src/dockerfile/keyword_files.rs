@@ -9,8 +9,8 @@ use super::heredoc::{self, Heredoc};
 use super::instruction::{CommandForm, CopyInstruction, FromInstruction, RunInstruction};
 use super::keyword::Line;
 use super::mount;
-use super::nearest::nearest;
 use super::word::Word;
+use crate::nearest::nearest;
 
 const FROM_FLAGS: KnownFlags = &[("platform", FlagKind::Text)];
 

@@ -19,7 +19,6 @@ mod keyword_files;
 pub mod lines;
 pub mod lint;
 pub mod mount;
-pub mod nearest;
 pub mod parse;
 mod pattern;
 pub mod word;

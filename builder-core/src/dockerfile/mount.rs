@@ -6,8 +6,8 @@
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 
-use super::nearest::nearest;
 use super::word::Word;
+use crate::nearest::nearest;
 
 /// One `--mount` flag.
 #[derive(Clone, Debug, PartialEq, Eq)]

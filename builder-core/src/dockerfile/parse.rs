@@ -3,6 +3,7 @@
 //! Follows the Dockerfile reference, "Format" and each instruction's section.
 
 use crate::diagnostic::Diagnostic;
+use crate::nearest::nearest;
 use crate::source::{SourceFile, Span};
 
 use super::directive::{self, Directives};
@@ -11,7 +12,6 @@ use super::heredoc::{self, Heredoc, Marker};
 use super::instruction::{Instruction, InstructionKind, KEYWORDS};
 use super::keyword::{self, Line};
 use super::lines::{Lines, LogicalLine};
-use super::nearest::nearest;
 use super::word::{JsonForm, Text, blank_separated, is_blank, json_form};
 use super::{Dockerfile, Stage};
 

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::json;
 use crate::digest::DiffId;
 use crate::platform::Platform;
 
@@ -300,6 +301,16 @@ impl ImageConfig {
             variant: platform.variant.clone(),
             ..Self::default()
         }
+    }
+
+    /// Reads a config; `what` names it in an error. The digest is of `bytes`, never of what [`Self::to_bytes`] makes.
+    pub fn from_bytes(what: &str, bytes: &[u8]) -> Result<Self, json::Error> {
+        json::from_bytes(what, bytes)
+    }
+
+    /// The bytes to store.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, json::Error> {
+        json::to_bytes("image config", self)
     }
 
     /// The platform that the config names.

@@ -7,8 +7,8 @@ use crate::diagnostic::Diagnostic;
 use crate::dockerfile::Dockerfile;
 use crate::dockerfile::expand::{Expanded, Expander};
 use crate::dockerfile::instruction::{FromInstruction, InstructionKind};
-use crate::dockerfile::nearest::nearest;
 use crate::dockerfile::word::Word;
+use crate::nearest::nearest;
 use crate::platform::Platform;
 use crate::source::Span;
 

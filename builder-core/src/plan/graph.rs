@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::instruction::{Instruction, InstructionKind};
 use crate::dockerfile::mount::MountKey;
-use crate::dockerfile::nearest::nearest;
 use crate::dockerfile::parse::parse_trigger;
 use crate::dockerfile::word::Word;
 use crate::dockerfile::{Dockerfile, Stage};
+use crate::nearest::nearest;
 use crate::platform::Platform;
 use crate::source::{SourceFile, Span};
 

@@ -14,11 +14,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::expand::{Expanded, Expander};
 use crate::dockerfile::instruction::{Instruction, InstructionKind};
-use crate::dockerfile::nearest::nearest;
 use crate::dockerfile::parse::parse_trigger;
 use crate::dockerfile::word::Word;
 use crate::dockerfile::{Dockerfile, blame_first_line};
 use crate::event::StepId;
+use crate::nearest::nearest;
 use crate::oci::config::ImageConfig;
 use crate::source::{SourceFile, Span};
 

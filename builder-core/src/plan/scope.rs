@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::diagnostic::Diagnostic;
-use crate::dockerfile::nearest::nearest;
+use crate::nearest::nearest;
 use crate::source::Span;
 
 use super::PlanOptions;

@@ -11,8 +11,8 @@ use crate::dockerfile::instruction::{
     MaintainerInstruction, OnbuildInstruction, ShellInstruction, StopsignalInstruction,
     UserInstruction, VolumeInstruction, WorkdirInstruction,
 };
-use crate::dockerfile::nearest::nearest;
 use crate::dockerfile::word::Word;
+use crate::nearest::nearest;
 use crate::oci::config::{Empty, Healthcheck};
 use crate::plan::step::{Step, WorkdirStep};
 use crate::plan::{config, ports};

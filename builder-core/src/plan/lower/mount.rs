@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::mount::{MountFlag, MountKey};
-use crate::dockerfile::nearest::nearest;
 use crate::dockerfile::word::Word;
+use crate::nearest::nearest;
 use crate::plan::config::{clean, join_clean};
 use crate::plan::step::{CacheSharing, CopyFrom, RunMount, RunMountKind};
 use crate::source::Span;

@@ -1,0 +1,52 @@
+//! `rbuild build`.
+
+use std::path::Path;
+
+use builder_core::build::{self, Built};
+use builder_core::interrupt::Interrupt;
+use builder_core::{Error, ErrorKind, Result};
+use serde_json::json;
+
+use super::open_store;
+use crate::environment::Environment;
+use crate::flags::BuildFlags;
+use crate::render::Display;
+use crate::request::{self, Input};
+
+/// Builds, shows how, and prints the digest where that was asked for.
+pub(crate) fn run(flags: &BuildFlags, environment: &Environment, interrupt: &Interrupt) -> Result<()> {
+    let store = open_store(&flags.store, environment)?;
+    let input = Input::read(flags, environment, &store)?;
+    let request = request::make(flags, environment, input)?;
+    let display = Display::start(flags.progress, flags.quiet, environment);
+    let built = build::build(&store, request, &display.sink(), interrupt);
+    display.finish();
+    let built = built?;
+    if let Some(path) = &flags.iidfile {
+        write(&environment.directory.join(path), &built.digest.to_string())?;
+    }
+    if let Some(path) = &flags.metadata_file {
+        write(&environment.directory.join(path), &metadata(&built))?;
+    }
+    if flags.quiet {
+        super::print(&format!("{}\n", built.digest))?;
+    }
+    Ok(())
+}
+
+/// The keys that buildx writes.
+fn metadata(built: &Built) -> String {
+    let names: Vec<String> = built.references.iter().map(ToString::to_string).collect();
+    let value = json!({
+        "containerimage.config.digest": built.image_id.to_string(),
+        "containerimage.digest": built.digest.to_string(),
+        "image.name": names.join(","),
+    });
+    format!("{value:#}\n")
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).map_err(|error| {
+        Error::new(ErrorKind::Output, format!("`{}` can't be written", path.display())).with_source(error)
+    })
+}

@@ -1,0 +1,33 @@
+//! `rbuild check`: all problems of a Dockerfile, and no build.
+
+use builder_core::diagnostic::Diagnostic;
+use builder_core::{Result, build};
+
+use super::open_store;
+use crate::environment::Environment;
+use crate::exit_code;
+use crate::flags::BuildFlags;
+use crate::render::snippet;
+use crate::request::{self, Input};
+
+/// Prints every problem; the status is that of a broken Dockerfile if there is any.
+pub(crate) fn run(flags: &BuildFlags, environment: &Environment) -> Result<u8> {
+    use std::io::Write as _;
+    let store = open_store(&flags.store, environment)?;
+    let input = Input::read(flags, environment, &store)?;
+    let request = request::make(flags, environment, input)?;
+    let found: Vec<Diagnostic> = build::check(&store, &request)?;
+    let renderer = snippet::renderer(environment.colour());
+    let mut out = std::io::stderr().lock();
+    for diagnostic in &found {
+        let _ = writeln!(out, "{}\n", snippet::diagnostic(&renderer, &request.dockerfile, diagnostic));
+    }
+    let errors = found.iter().filter(|one| one.is_error()).count();
+    let warnings = found.len() - errors;
+    if found.is_empty() {
+        let _ = writeln!(out, "{}: no problems found", request.dockerfile.name);
+        return Ok(exit_code::DONE);
+    }
+    let _ = writeln!(out, "{}: {errors} errors, {warnings} warnings", request.dockerfile.name);
+    Ok(exit_code::DOCKERFILE)
+}

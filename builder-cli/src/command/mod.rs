@@ -1,0 +1,38 @@
+//! The commands, one file each.
+
+pub(crate) mod build;
+pub(crate) mod check;
+pub(crate) mod images;
+pub(crate) mod plan;
+
+use builder_core::store::Store;
+use builder_core::{Error, ErrorKind, Result};
+
+use crate::environment::Environment;
+use crate::flags::StoreFlags;
+use crate::render::snippet;
+
+/// Opens the store that the flags and the environment name.
+pub(crate) fn open_store(flags: &StoreFlags, environment: &Environment) -> Result<Store> {
+    let root = environment.store(flags.root.as_deref()).ok_or_else(|| {
+        Error::new(ErrorKind::Usage, "there is no place for the store: HOME is not set")
+            .with_help("name a directory with `--root` or `RBUILD_ROOT`")
+    })?;
+    Ok(Store::open(&root)?)
+}
+
+/// Prints an error on standard error and gives the exit status.
+pub(crate) fn report(error: &Error, environment: &Environment) -> u8 {
+    use std::io::Write as _;
+    let renderer = snippet::renderer(environment.colour());
+    let _ = writeln!(std::io::stderr().lock(), "{}", snippet::error(&renderer, error));
+    crate::exit_code::of(error.kind())
+}
+
+/// Prints a result on standard output.
+pub(crate) fn print(text: &str) -> Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| Error::new(ErrorKind::Output, "standard output can't be written").with_source(error))
+}

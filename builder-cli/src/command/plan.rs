@@ -1,0 +1,23 @@
+//! `rbuild plan`: the build as a value, printed.
+
+use builder_core::{Result, build};
+
+use super::{open_store, print};
+use crate::environment::Environment;
+use crate::flags::BuildFlags;
+use crate::render::snippet;
+use crate::request::{self, Input};
+
+/// Prints the plan; executes and writes nothing.
+pub(crate) fn run(flags: &BuildFlags, environment: &Environment) -> Result<()> {
+    use std::io::Write as _;
+    let store = open_store(&flags.store, environment)?;
+    let input = Input::read(flags, environment, &store)?;
+    let request = request::make(flags, environment, input)?;
+    let (plan, warnings) = build::plan(&store, &request)?;
+    let renderer = snippet::renderer(environment.colour());
+    for warning in &warnings {
+        let _ = writeln!(std::io::stderr().lock(), "{}\n", snippet::diagnostic(&renderer, &request.dockerfile, warning));
+    }
+    print(&plan.to_string())
+}

@@ -1,0 +1,277 @@
+//! Every flag as it is typed. Nothing is believed yet: `request.rs` turns this into what the library takes.
+//!
+//! Names, short forms and meaning are those of `docker build` and `docker buildx build`; see
+//! `docs/dockerfile-support.md`, "Flags".
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Builds OCI images from Dockerfiles: no daemon, no root, no container runtime.
+#[derive(Debug, Parser)]
+#[command(name = "rbuild", version, about, max_term_width = 100)]
+#[command(after_help = "The word `build` may be left out: `rbuild -t name .`")]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an image (the default command)
+    Build(Box<BuildFlags>),
+    /// Print the build as a list of steps, and execute nothing
+    Plan(Box<BuildFlags>),
+    /// Report all problems of a Dockerfile, and build nothing
+    Check(Box<BuildFlags>),
+    /// List the images in the store
+    Images(StoreFlags),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page in roff
+    #[command(hide = true)]
+    Manual,
+}
+
+/// Where the store is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StoreFlags {
+    /// Directory of the store [default: $RBUILD_ROOT, $XDG_DATA_HOME/rbuild or ~/.local/share/rbuild]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+/// How a build tells what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// A live view on a terminal, lines elsewhere
+    Auto,
+    /// Lines
+    Plain,
+    /// A live view
+    Tty,
+    /// One JSON object a line
+    #[value(alias = "rawjson")]
+    Json,
+    /// Errors only
+    Quiet,
+}
+
+/// The flags of `build`, `plan` and `check`.
+#[derive(Debug, Args)]
+pub(crate) struct BuildFlags {
+    /// Directory to build from; `-` is a tar or a Dockerfile on standard input
+    #[arg(value_name = "CONTEXT")]
+    pub(crate) context: OsString,
+
+    /// Name of the image, `[REGISTRY/]REPOSITORY[:TAG]` (repeatable)
+    #[arg(short = 't', long = "tag", value_name = "NAME")]
+    pub(crate) tags: Vec<String>,
+
+    /// Path of the Dockerfile; `-` is standard input [default: CONTEXT/Dockerfile]
+    #[arg(short = 'f', long = "file", value_name = "PATH")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Build argument, `NAME=VALUE`, or `NAME` to take the value from the environment (repeatable)
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(crate) build_args: Vec<String>,
+
+    /// Stage to build [default: the last one]
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+
+    /// Platform to build for, such as linux/arm64 [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<String>,
+
+    /// Label of the image (repeatable)
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub(crate) labels: Vec<String>,
+
+    /// Annotation of the manifest (repeatable)
+    #[arg(long = "annotation", value_name = "NAME=VALUE")]
+    pub(crate) annotations: Vec<String>,
+
+    /// Named context: a directory, oci-layout://PATH[:TAG], or docker-image://NAME (repeatable)
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    pub(crate) build_contexts: Vec<String>,
+
+    /// Ignore file to use instead of the ones that are looked for
+    #[arg(long, value_name = "PATH")]
+    pub(crate) ignorefile: Option<PathBuf>,
+
+    /// What to write: type=oci|oci-dir|docker|local|tar,dest=PATH; a PATH alone is type=local, `-` a tar on standard
+    /// output (repeatable) [default: an OCI tarball named after the first tag]
+    #[arg(short = 'o', long = "output", value_name = "SPEC")]
+    pub(crate) outputs: Vec<String>,
+
+    /// Compression of new layers: gzip[:0-9], zstd[:1-19] or none
+    #[arg(long, value_name = "KIND[:LEVEL]")]
+    pub(crate) compression: Option<String>,
+
+    /// Number of threads that compress at once [default: the number of processors]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<usize>,
+
+    /// No time in the image is later; seconds since 1970 [default: $SOURCE_DATE_EPOCH]
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    pub(crate) source_date_epoch: Option<i64>,
+
+    /// How to tell what happens
+    #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
+    pub(crate) progress: Progress,
+
+    /// Print nothing but the digest of the image
+    #[arg(short = 'q', long)]
+    pub(crate) quiet: bool,
+
+    /// Write the digest of the image to a file
+    #[arg(long, value_name = "PATH")]
+    pub(crate) iidfile: Option<PathBuf>,
+
+    /// Write what was built as JSON to a file
+    #[arg(long, value_name = "PATH")]
+    pub(crate) metadata_file: Option<PathBuf>,
+
+    /// Report all problems of the Dockerfile, and build nothing
+    #[arg(long)]
+    pub(crate) check: bool,
+
+    /// Accept a `# syntax=` line that names a foreign frontend
+    #[arg(long)]
+    pub(crate) ignore_syntax: bool,
+
+    /// Where the store is.
+    #[command(flatten)]
+    pub(crate) store: StoreFlags,
+
+    /// Flags of Docker's that are accepted or refused.
+    #[command(flatten)]
+    pub(crate) docker: DockerFlags,
+}
+
+/// Flags that users of Docker type. Those whose effect rbuild has anyway are accepted without a word; the others are
+/// refused with the reason, by `request.rs`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Flags of docker build")]
+pub(crate) struct DockerFlags {
+    /// Execute every step anew (this version has no build cache: it always does)
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Stages whose steps are executed anew
+    #[arg(long, value_name = "STAGE", hide = true)]
+    pub(crate) no_cache_filter: Vec<String>,
+    /// Accepted: nothing is left behind
+    #[arg(long, num_args = 0..=1, value_name = "BOOL", require_equals = true, hide = true)]
+    pub(crate) rm: Option<Option<bool>>,
+    /// Accepted: nothing is left behind
+    #[arg(long, num_args = 0..=1, value_name = "BOOL", require_equals = true, hide = true)]
+    pub(crate) force_rm: Option<Option<bool>>,
+    /// Accepted as `false`: no attestations are made
+    #[arg(long, value_name = "BOOL", hide = true)]
+    pub(crate) provenance: Option<String>,
+    /// Accepted as `false`: no attestations are made
+    #[arg(long, value_name = "BOOL", hide = true)]
+    pub(crate) sbom: Option<String>,
+    /// Accepted: the image is always in the store
+    #[arg(long, hide = true)]
+    pub(crate) load: bool,
+    /// Refused by name
+    #[arg(long, num_args = 0..=1, require_equals = true, hide = true)]
+    pub(crate) pull: Option<Option<String>>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) push: bool,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) cache_from: Vec<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) cache_to: Vec<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) secret: Vec<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) ssh: Vec<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) network: Option<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) add_host: Vec<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) allow: Vec<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) attest: Vec<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) builder: Option<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) squash: bool,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) isolation: Option<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) shm_size: Option<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) ulimit: Vec<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) cgroup_parent: Option<String>,
+    /// Refused by name
+    #[arg(short = 'm', long, hide = true)]
+    pub(crate) memory: Option<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) call: Option<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) run_mode: Option<String>,
+}
+
+/// Puts the word `build` where it was left out: before anything that is no command and asks for no help.
+pub(crate) fn with_command(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    let words = ["build", "plan", "check", "images", "completions", "manual", "help", "-h", "--help", "-V", "--version"];
+    if arguments.get(1).is_some_and(|first| !words.iter().any(|word| first == word)) {
+        arguments.insert(1, OsString::from("build"));
+    }
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn build_may_be_left_out() {
+        let check = |line: &str| {
+            let words = with_command(line.split(' ').map(OsString::from));
+            words.get(1).is_some_and(|word| word == "build")
+        };
+        assert!(check("rbuild -t x ."));
+        assert!(check("rbuild ."));
+        assert!(check("rbuild build ."));
+        assert!(!check("rbuild plan ."));
+        assert!(!check("rbuild --help"));
+        assert!(!check("rbuild"));
+    }
+}

@@ -1,0 +1,81 @@
+//! What comes from Docker's world: flags that can't be honoured, proxies of its configuration file.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use builder_core::Result;
+use builder_core::http::Transport;
+use builder_core::http::client::{Client, ClientOptions};
+
+use super::usage;
+use crate::environment::Environment;
+use crate::flags::DockerFlags;
+
+/// Refuses, with the reason, what rbuild can't do. None is swallowed.
+pub(super) fn refuse(flags: &DockerFlags) -> Result<()> {
+    const NO_RUN: &str = "it only matters to RUN, which this version of rbuild does not execute";
+    const NO_REGISTRY: &str = "this version of rbuild does not speak to registries";
+    const NO_CACHE: &str = "this version of rbuild has no build cache";
+    const NO_DAEMON: &str = "there is no daemon that could be told";
+    let attestation = |value: &Option<String>| value.as_deref().is_some_and(|value| value != "false");
+    let pull = flags.pull.as_ref().is_some_and(|how| !matches!(how.as_deref(), Some("missing" | "never" | "false")));
+    for (given, flag, reason) in [
+        (!flags.secret.is_empty(), "--secret", NO_RUN),
+        (!flags.ssh.is_empty(), "--ssh", NO_RUN),
+        (flags.network.is_some(), "--network", NO_RUN),
+        (!flags.add_host.is_empty(), "--add-host", NO_RUN),
+        (flags.run_mode.is_some(), "--run-mode", NO_RUN),
+        (flags.shm_size.is_some(), "--shm-size", NO_RUN),
+        (!flags.ulimit.is_empty(), "--ulimit", NO_RUN),
+        (flags.memory.is_some(), "--memory", NO_RUN),
+        (!flags.allow.is_empty(), "--allow", NO_RUN),
+        (flags.push, "--push", NO_REGISTRY),
+        (pull, "--pull", NO_REGISTRY),
+        (!flags.cache_from.is_empty(), "--cache-from", NO_CACHE),
+        (!flags.cache_to.is_empty(), "--cache-to", NO_CACHE),
+        (flags.builder.is_some(), "--builder", NO_DAEMON),
+        (flags.isolation.is_some(), "--isolation", NO_DAEMON),
+        (flags.cgroup_parent.is_some(), "--cgroup-parent", NO_DAEMON),
+        (flags.squash, "--squash", "a step is a layer; use several stages to leave files behind"),
+        (attestation(&flags.provenance), "--provenance", "rbuild makes no attestations; `--provenance=false` is accepted"),
+        (attestation(&flags.sbom), "--sbom", "rbuild makes no attestations; `--sbom=false` is accepted"),
+        (!flags.attest.is_empty(), "--attest", "rbuild makes no attestations"),
+        (flags.call.as_deref().is_some_and(|call| call != "build"), "--call", "use `rbuild check` or `rbuild plan`"),
+    ] {
+        if given {
+            return Err(usage(format!("{flag} can't be honoured: {reason}")).with_help(format!("leave {flag} out")));
+        }
+    }
+    Ok(())
+}
+
+/// The proxies that Docker's config.json gives to every build, as build arguments in both cases.
+pub(super) fn proxies(environment: &Environment) -> BTreeMap<String, String> {
+    let mut arguments = BTreeMap::new();
+    let file = environment.docker_config().and_then(|path| std::fs::read(path).ok());
+    let config: serde_json::Value = file.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let proxies = &config["proxies"]["default"];
+    for (key, name) in [
+        ("httpProxy", "HTTP_PROXY"),
+        ("httpsProxy", "HTTPS_PROXY"),
+        ("ftpProxy", "FTP_PROXY"),
+        ("noProxy", "NO_PROXY"),
+        ("allProxy", "ALL_PROXY"),
+    ] {
+        if let Some(value) = proxies[key].as_str().filter(|value| !value.is_empty()) {
+            arguments.insert(name.to_owned(), value.to_owned());
+            arguments.insert(name.to_lowercase(), value.to_owned());
+        }
+    }
+    arguments
+}
+
+/// The client for ADD of a URL.
+pub(super) fn transport(environment: &Environment) -> Result<Arc<dyn Transport + Send + Sync>> {
+    let names = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+    let proxy = names.iter().find_map(|name| environment.text(name)).filter(|proxy| !proxy.is_empty());
+    let user_agent = format!("rbuild/{}", env!("CARGO_PKG_VERSION"));
+    let options = ClientOptions { proxy: proxy.map(str::to_owned), user_agent };
+    let client = Client::new(&options).map_err(|error| usage(format!("the proxy of the environment: {error}")))?;
+    Ok(Arc::new(client))
+}

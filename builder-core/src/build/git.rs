@@ -1,0 +1,379 @@
+//! ADD of a git repository, by calling `git`.
+//!
+//! The forms of the URL, its fragment `#ref[:subdir]` and its query are those of Docker's reference, "ADD", "Adding
+//! files from a Git repository". The checkout is shallow; files get mode 0644 or 0755 and the time of the commit, so
+//! that the same commit gives the same layer.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::without_user;
+use crate::image_path::ImagePath;
+use crate::interrupt::Interrupt;
+use crate::store::TemporaryDirectory;
+use crate::timestamp::Timestamp;
+use crate::tree::directory::Directory;
+use crate::tree::filter::{Filtered, Keep};
+use crate::tree::pattern::PatternList;
+use crate::tree::{Listing, Node, Tree};
+
+/// How git is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GitOptions {
+    /// The program; looked up in the caller's PATH where it has no `/`.
+    pub program: PathBuf,
+    /// Its whole environment.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+impl Default for GitOptions {
+    fn default() -> Self {
+        Self {
+            program: PathBuf::from("git"),
+            environment: Vec::new(),
+        }
+    }
+}
+
+/// A repository, and what of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GitSource {
+    remote: String,
+    reference: Option<String>,
+    subdirectory: Option<String>,
+    commit: Option<String>,
+    keep_git_dir: bool,
+    submodules: bool,
+}
+
+impl GitSource {
+    /// Reads a URL. `keep_git_dir` and `checksum` are the flags, which must not contradict the query.
+    pub(crate) fn parse(
+        url: &str,
+        keep_git_dir: Option<bool>,
+        checksum: Option<&str>,
+    ) -> Result<Self> {
+        let problem = |what: String| {
+            Error::new(
+                ErrorKind::Dockerfile,
+                format!("`{}`: {what}", without_user(url)),
+            )
+        };
+        let (rest, fragment) = url.split_once('#').unwrap_or((url, ""));
+        let (remote, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (reference, subdirectory) = fragment.split_once(':').unwrap_or((fragment, ""));
+        let mut source = Self {
+            remote: remote.to_owned(),
+            reference: some(reference),
+            subdirectory: some(subdirectory),
+            commit: checksum.map(str::to_owned),
+            keep_git_dir: keep_git_dir.unwrap_or(false),
+            submodules: true,
+        };
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let flag = matches!(value, "" | "1" | "true");
+            match key {
+                "ref" => source.set_reference(value.to_owned()).map_err(problem)?,
+                "branch" => source
+                    .set_reference(format!("refs/heads/{value}"))
+                    .map_err(problem)?,
+                "tag" => source
+                    .set_reference(format!("refs/tags/{value}"))
+                    .map_err(problem)?,
+                "subdir" if source.subdirectory.is_none() => source.subdirectory = some(value),
+                "checksum" | "commit" => source.commit = some(value),
+                "keep-git-dir" => source.keep_git_dir = flag,
+                "submodules" => source.submodules = flag,
+                "mtime" | "fetch-by-commit" => {}
+                _ => {
+                    return Err(problem(format!(
+                        "the query has `{key}`, which is unknown or given twice"
+                    )));
+                }
+            }
+        }
+        let option_like =
+            |text: &Option<String>| text.as_deref().is_some_and(|text| text.starts_with('-'));
+        if source.remote.starts_with('-') || option_like(&source.reference) {
+            return Err(problem("a name can't begin with `-`".to_owned()));
+        }
+        Ok(source)
+    }
+
+    fn set_reference(&mut self, reference: String) -> Result<(), String> {
+        if self.reference.is_some() {
+            return Err("the reference is given twice".to_owned());
+        }
+        self.reference = Some(reference);
+        Ok(())
+    }
+}
+
+fn some(text: &str) -> Option<String> {
+    Some(text.to_owned()).filter(|text| !text.is_empty())
+}
+
+/// Checks a repository out into `place` and returns it with the time of the commit.
+pub(crate) fn checkout(
+    source: &GitSource,
+    place: TemporaryDirectory,
+    options: &GitOptions,
+    interrupt: &Interrupt,
+) -> Result<(TemporaryDirectory, Timestamp)> {
+    let git = Git {
+        directory: place.path(),
+        source,
+        options,
+        interrupt,
+    };
+    git.run(&["init", "--quiet", "."])?;
+    let reference = source
+        .reference
+        .clone()
+        .unwrap_or_else(|| "HEAD".to_owned());
+    let shallow = git.run(&[
+        "fetch",
+        "--quiet",
+        "--depth=1",
+        "--",
+        &source.remote,
+        &reference,
+    ]);
+    match shallow {
+        Ok(_) => git.run(&["checkout", "--quiet", "--detach", "FETCH_HEAD"])?,
+        // A commit that no branch or tag names: not every server hands it out alone.
+        Err(_) if is_commit(&reference) => {
+            git.run(&[
+                "fetch",
+                "--quiet",
+                "--tags",
+                "--",
+                &source.remote,
+                "+refs/heads/*:refs/remotes/origin/*",
+            ])?;
+            git.run(&["checkout", "--quiet", "--detach", &reference])?
+        }
+        Err(error) => return Err(error),
+    };
+    let head = git.run(&["rev-parse", "HEAD"])?;
+    if let Some(expected) = source
+        .commit
+        .as_deref()
+        .filter(|expected| !head.starts_with(expected))
+    {
+        let message = format!(
+            "`{}` is not at the commit that `--checksum` says",
+            without_user(&source.remote)
+        );
+        return Err(Error::new(ErrorKind::Context, message)
+            .with_note(format!("expected {expected}"))
+            .with_note(format!("found    {}", head.trim())));
+    }
+    if source.submodules {
+        git.run(&[
+            "submodule",
+            "--quiet",
+            "update",
+            "--init",
+            "--recursive",
+            "--depth=1",
+        ])?;
+    }
+    let time = git.run(&["log", "-1", "--format=%ct"])?;
+    let time = Timestamp::from_seconds(time.trim().parse().unwrap_or(0));
+    Ok((place, time))
+}
+
+fn is_commit(reference: &str) -> bool {
+    reference.len() >= 7 && reference.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+struct Git<'a> {
+    directory: &'a Path,
+    source: &'a GitSource,
+    options: &'a GitOptions,
+    interrupt: &'a Interrupt,
+}
+
+impl Git<'_> {
+    /// Runs one command and returns its standard output.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "git is called here, with the environment that was handed in"
+    )]
+    fn run(&self, arguments: &[&str]) -> Result<String> {
+        self.interrupt.check()?;
+        let shown = without_user(&self.source.remote);
+        let output = std::process::Command::new(&self.options.program)
+            .args([
+                "-c",
+                "protocol.ext.allow=never",
+                "-c",
+                "core.autocrlf=false",
+            ])
+            .args(arguments)
+            .current_dir(self.directory)
+            .env_clear()
+            .envs(
+                self.options
+                    .environment
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            )
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| {
+                Error::new(
+                    ErrorKind::Context,
+                    format!("`git` can't be started, and `{shown}` needs it"),
+                )
+                .with_help("install git")
+                .with_source(error)
+            })?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.replace(&self.source.remote, &shown);
+        let mut error = Error::new(
+            ErrorKind::Context,
+            format!("`{shown}` can't be checked out"),
+        );
+        for line in said
+            .lines()
+            .rev()
+            .take(3)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+        {
+            error = error.with_note(format!("git: {}", line.trim()));
+        }
+        Err(error.with_help("check the URL, the reference, and that git can log in without asking"))
+    }
+}
+
+/// A checkout as a tree. Its files are gone when it is dropped.
+#[derive(Debug)]
+pub(crate) struct CheckedOut {
+    files: Filtered<Directory>,
+    time: Timestamp,
+    _place: TemporaryDirectory,
+}
+
+impl CheckedOut {
+    /// Opens what [`checkout`] made, without `.git` unless it is kept.
+    pub(crate) fn open(
+        (place, time): (TemporaryDirectory, Timestamp),
+        source: &GitSource,
+    ) -> Result<Self> {
+        let subdirectory = ImagePath::clean(source.subdirectory.as_deref().unwrap_or(""));
+        let relative = std::ffi::OsStr::new("").to_owned();
+        let mut path = place.path().to_owned();
+        for component in subdirectory.components() {
+            let mut name = relative.clone();
+            name.push(String::from_utf8_lossy(component).as_ref());
+            path.push(name);
+            if path
+                .symlink_metadata()
+                .is_ok_and(|found| found.is_symlink())
+            {
+                let message = format!(
+                    "`{subdirectory}` of `{}` is a symbolic link",
+                    without_user(&source.remote)
+                );
+                return Err(Error::new(ErrorKind::Context, message));
+            }
+        }
+        let description = format!("the repository `{}`", without_user(&source.remote));
+        let directory = Directory::open(&path, &description)?;
+        let hidden = [ImagePath::clean("/.git")];
+        let hidden = if source.keep_git_dir {
+            PatternList::default()
+        } else {
+            PatternList::from_literals(&hidden)
+        };
+        let files = Filtered::new(
+            directory,
+            ImagePath::root(),
+            Arc::new(hidden),
+            Keep::Unmatched,
+            "git's own",
+        );
+        Ok(Self {
+            files,
+            time,
+            _place: place,
+        })
+    }
+
+    fn normalise(&self, mut node: Node) -> Node {
+        let executable = node.entry.mode & 0o100 != 0;
+        if !node.entry.is_symlink() {
+            node.entry.mode = if node.entry.is_directory() || executable {
+                0o755
+            } else {
+                0o644
+            };
+        }
+        node.entry.mtime = self.time;
+        node.link = None;
+        node
+    }
+}
+
+impl Tree for CheckedOut {
+    fn look_up(&self, path: &ImagePath) -> Result<Option<Node>> {
+        Ok(self.files.look_up(path)?.map(|node| self.normalise(node)))
+    }
+
+    fn list(&self, path: &ImagePath) -> Result<Listing<'_>> {
+        Ok(Box::new(
+            self.files
+                .list(path)?
+                .map(|node| node.map(|node| self.normalise(node))),
+        ))
+    }
+
+    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + Send + '_>> {
+        let mut found = node.clone();
+        let reader = self.files.open(&mut found)?;
+        *node = self.normalise(found);
+        Ok(reader)
+    }
+
+    fn describe(&self) -> String {
+        self.files.describe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_urls() {
+        let check = |url: &str| GitSource::parse(url, None, None);
+        let source = check("https://h/r.git#v1:sub/dir").unwrap();
+        assert_eq!(source.remote, "https://h/r.git");
+        assert_eq!(source.reference.as_deref(), Some("v1"));
+        assert_eq!(source.subdirectory.as_deref(), Some("sub/dir"));
+        let source =
+            check("git@h:r.git?branch=main&subdir=x&keep-git-dir=1&submodules=false").unwrap();
+        assert_eq!(source.reference.as_deref(), Some("refs/heads/main"));
+        assert!(source.keep_git_dir && !source.submodules);
+        for url in [
+            "https://h/r.git?what=1",
+            "https://h/r.git?tag=a&branch=b",
+            "https://h/r.git#--upload-pack=x",
+        ] {
+            assert!(check(url).is_err(), "{url}");
+        }
+    }
+}

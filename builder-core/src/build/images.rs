@@ -1,0 +1,136 @@
+//! The images that a build starts from or copies from, by reference, from a layout, or from a directory.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::build::request::NamedContext;
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::base::{self, Base};
+use crate::image::layout_source::LayoutSource;
+use crate::oci::{Descriptor, MediaType};
+use crate::plan::step::StageBase;
+use crate::platform::Platform;
+use crate::reference::Reference;
+use crate::store::Store;
+
+/// Finds images and keeps what it found.
+#[derive(Debug)]
+pub(crate) struct Images<'a> {
+    store: &'a Store,
+    named: &'a BTreeMap<String, NamedContext>,
+    found: BTreeMap<(String, Platform), Base>,
+}
+
+/// What a stage starts from.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Nothing, or an earlier stage.
+    Nothing,
+    /// An image.
+    Image(Base),
+    /// A directory of the host, whose files become one layer.
+    Directory(PathBuf),
+}
+
+impl<'a> Images<'a> {
+    /// Looks in the store and in the named contexts.
+    pub(crate) fn new(store: &'a Store, named: &'a BTreeMap<String, NamedContext>) -> Self {
+        Self {
+            store,
+            named,
+            found: BTreeMap::new(),
+        }
+    }
+
+    /// What a FROM line starts from.
+    pub(crate) fn base(&mut self, base: &StageBase, platform: &Platform) -> Result<Found> {
+        match base {
+            StageBase::Scratch | StageBase::Stage(_) => Ok(Found::Nothing),
+            StageBase::Image {
+                reference,
+                platform,
+            } => self.image(&reference.value, platform).map(Found::Image),
+            StageBase::Named(name) => self.named(name, platform),
+        }
+    }
+
+    /// What a named context is.
+    pub(crate) fn named(&mut self, name: &str, platform: &Platform) -> Result<Found> {
+        match self.named.get(name) {
+            Some(NamedContext::Directory(path)) => Ok(Found::Directory(path.clone())),
+            Some(NamedContext::Image(reference)) => self
+                .image(&reference.to_string(), platform)
+                .map(Found::Image),
+            Some(NamedContext::Layout { path, wanted }) => {
+                let key = (format!("{name}="), platform.clone());
+                if let Some(base) = self.found.get(&key) {
+                    return Ok(Found::Image(base.clone()));
+                }
+                let manifest = LayoutSource::open(path)?.import(self.store, wanted, platform)?;
+                let base =
+                    base::load(self.store, &path.display().to_string(), &manifest, platform)?;
+                self.found.insert(key, base.clone());
+                Ok(Found::Image(base))
+            }
+            None => Err(Error::new(
+                ErrorKind::Internal,
+                format!("the named context `{name}` is not known"),
+            )),
+        }
+    }
+
+    /// An image of the store, by reference.
+    pub(crate) fn image(&mut self, text: &str, platform: &Platform) -> Result<Base> {
+        let reference = Reference::from_str(text).map_err(|error| {
+            Error::new(ErrorKind::BaseImage, error.to_string())
+                .with_help("write `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`")
+        })?;
+        let key = (reference.to_string(), platform.clone());
+        if let Some(base) = self.found.get(&key) {
+            return Ok(base.clone());
+        }
+        let Some(descriptor) = self.descriptor(&reference)? else {
+            let name = reference.familiar();
+            return Err(Error::new(ErrorKind::BaseImage, format!("image `{name}` is not in the store"))
+                .with_note(format!("the store is `{}`", self.store.root().display()))
+                .with_help(format!(
+                    "build it with `rbuild -t {name}`, or give it with `--build-context {text}=oci-layout://PATH`"
+                )));
+        };
+        let base = base::load(self.store, &reference.familiar(), &descriptor, platform)?;
+        self.found.insert(key, base.clone());
+        Ok(base)
+    }
+
+    /// The manifest or index of a reference. A digest decides where there is one.
+    fn descriptor(&self, reference: &Reference) -> Result<Option<Descriptor>> {
+        let Some(digest) = reference.digest() else {
+            return Ok(self.store.resolve(&reference.to_string())?);
+        };
+        let Some(size) = self.store.blob_size(&digest)? else {
+            return Ok(None);
+        };
+        let unknown = Descriptor::new(MediaType::Manifest, digest, size);
+        let bytes = self
+            .store
+            .read_document(&unknown, base::MAX_DOCUMENT_BYTES)?;
+        let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let media_type = match document.get("manifests") {
+            Some(_) => MediaType::Index,
+            None => MediaType::Manifest,
+        };
+        Ok(Some(Descriptor::new(media_type, digest, size)))
+    }
+}
+
+/// Opens a directory that is named by `--build-context`; its own `.dockerignore` holds.
+pub(crate) fn open_named(name: &str, path: &Path) -> Result<Context> {
+    Context::open(
+        path,
+        &[path.join(".dockerignore")],
+        &[],
+        &format!("the context `{name}`"),
+    )
+}

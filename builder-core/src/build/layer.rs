@@ -1,0 +1,104 @@
+//! Writing the layer of one step: what a merge yields, into the store, with progress and a way to stop.
+
+use crate::entry::{Entry, EntryKind};
+use crate::error::{Error, Result};
+use crate::event::{Event, EventSink, StepId};
+use crate::interrupt::Interrupt;
+use crate::layer::{Layer, LayerOptions, LayerWriter};
+use crate::store::Store;
+use crate::tree::merge::Merged;
+
+/// Progress is told once for so many bytes of tar.
+const PROGRESS_BYTES: u64 = 4 << 20;
+
+/// Writes one layer.
+pub(crate) struct LayerMaker<'a> {
+    writer: LayerWriter,
+    interrupt: &'a Interrupt,
+    events: &'a dyn EventSink,
+    step: StepId,
+    told: u64,
+}
+
+impl<'a> LayerMaker<'a> {
+    /// Starts a layer for `step`.
+    pub(crate) fn new(
+        store: &Store,
+        options: &LayerOptions,
+        interrupt: &'a Interrupt,
+        events: &'a dyn EventSink,
+        step: StepId,
+    ) -> Result<Self> {
+        Ok(Self {
+            writer: LayerWriter::new(store, options)?,
+            interrupt,
+            events,
+            step,
+            told: 0,
+        })
+    }
+
+    /// Appends one entry after `adjust` had its say about owner and mode.
+    pub(crate) fn append(&mut self, merged: Merged<'_>, adjust: &dyn Fn(&mut Entry)) -> Result<()> {
+        self.interrupt.check()?;
+        let Merged {
+            mut entry, content, ..
+        } = merged;
+        match content {
+            None => {
+                adjust(&mut entry);
+                if !matches!(entry.kind, EntryKind::Socket) {
+                    self.writer.append(&entry, None)?;
+                }
+            }
+            Some((tree, mut node)) => {
+                let known = node.entry.clone();
+                let mut reader = tree.open(&mut node)?;
+                refresh(&mut entry, &known, &node.entry);
+                adjust(&mut entry);
+                self.writer
+                    .append(&entry, Some(&mut *reader))
+                    .map_err(|error| changed(error, tree, &node.entry))?;
+            }
+        }
+        self.tell();
+        Ok(())
+    }
+
+    fn tell(&mut self) {
+        let done_bytes = self.writer.bytes();
+        if done_bytes - self.told >= PROGRESS_BYTES {
+            self.told = done_bytes;
+            self.events.send(Event::StepProgress {
+                id: self.step,
+                done_bytes,
+                files: self.writer.files(),
+            });
+        }
+    }
+
+    /// Ends the layer.
+    pub(crate) fn finish(self) -> Result<Layer> {
+        self.interrupt.check()?;
+        Ok(self.writer.finish()?)
+    }
+}
+
+/// Takes over what the open file told since it was listed.
+fn refresh(entry: &mut Entry, known: &Entry, open: &Entry) {
+    entry.kind = open.kind.clone();
+    entry.xattrs.clone_from(&open.xattrs);
+    entry.mtime = open.mtime;
+    if known.mode != open.mode {
+        entry.mode = open.mode;
+    }
+}
+
+/// A file that yields more or fewer bytes than it said is being written while it is read.
+fn changed(error: crate::layer::Error, tree: &dyn crate::tree::Tree, entry: &Entry) -> Error {
+    Error::from(error).with_note(format!(
+        "`{}` in {} was being copied",
+        entry.path,
+        tree.describe()
+    ))
+}

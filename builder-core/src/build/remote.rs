@@ -1,0 +1,302 @@
+//! What ADD takes from elsewhere or takes apart: downloads, checkouts, archives.
+//!
+//! Everything lands in the store's folder for temporary files first, so that a checksum is known before anything is
+//! used, and is gone when the build ends, however it ends.
+
+use std::io::{Read, Seek, Write as _};
+
+use crate::build::arrival::{Arrival, How};
+use crate::build::git;
+use crate::digest::{Digest, Hasher};
+use crate::entry::Entry;
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::{self, Request, Transport, without_user};
+use crate::image_path::ImagePath;
+use crate::interrupt::Interrupt;
+use crate::layer::archive::{ArchiveTree, Owners};
+use crate::layer::detect_archive;
+use crate::plan::step::{CopyStep, Spanned};
+use crate::store::Store;
+use crate::timestamp::Timestamp;
+use crate::tree::Tree;
+use crate::tree::files::{Content, Files};
+
+/// The means of ADD.
+pub(crate) struct Remote<'a> {
+    /// For temporary files.
+    pub(crate) store: &'a Store,
+    /// For downloads; none where the caller gave none.
+    pub(crate) transport: Option<&'a dyn Transport>,
+    /// How git is called.
+    pub(crate) git: &'a git::GitOptions,
+    /// Stops a download.
+    pub(crate) interrupt: &'a Interrupt,
+}
+
+/// Enough of a file to tell what it is.
+const HEAD_BYTES: u64 = 64 * 1024;
+
+impl<'a> Remote<'a> {
+    /// Takes a file apart if it is an archive: a tar, plain or compressed. None if it is anything else.
+    pub(crate) fn unpack(
+        &self,
+        name: &str,
+        size: u64,
+        mut reader: &mut (dyn Read + Send),
+    ) -> Result<Option<Arrival<'a>>> {
+        let mut head = Vec::new();
+        let unreadable = |error| {
+            Error::new(ErrorKind::Context, format!("`{name}` can't be read")).with_source(error)
+        };
+        (&mut reader)
+            .take(HEAD_BYTES.min(size))
+            .read_to_end(&mut head)
+            .map_err(unreadable)?;
+        if detect_archive(head.as_slice()).is_none() {
+            return Ok(None);
+        }
+        let whole = std::io::Cursor::new(head).chain(reader);
+        let archive = ArchiveTree::read(self.store, name, whole, Owners::Kept)?;
+        let node = archive.root();
+        Ok(Some(Arrival {
+            tree: Box::new(archive),
+            node,
+            how: How::Unpacked,
+        }))
+    }
+
+    /// Downloads a file: mode 0600, owned by root, with the server's time or that of 1970.
+    pub(crate) fn url(&self, step: &CopyStep, url: &Spanned<String>) -> Result<Arrival<'a>> {
+        let shown = without_user(&url.value);
+        let Some(transport) = self.transport else {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("`{shown}` needs a network, and this build has none"),
+            )
+            .with_help("give the build a transport"));
+        };
+        let request = Request {
+            method: "GET",
+            url: url.value.clone(),
+            headers: Vec::new(),
+        };
+        let response = http::follow(transport, &request).map_err(|error| {
+            Error::new(ErrorKind::Context, format!("`{shown}` can't be downloaded"))
+                .with_source(error)
+        })?;
+        if response.status != 200 {
+            let message = format!(
+                "`{shown}` can't be downloaded: the server answered with status {}",
+                response.status
+            );
+            return Err(Error::new(ErrorKind::Context, message)
+                .with_help("open the URL elsewhere and check that it is right"));
+        }
+        let mtime = response
+            .header("last-modified")
+            .and_then(parse_http_date)
+            .unwrap_or_default();
+        let announced = response
+            .header("content-length")
+            .and_then(|length| length.parse::<u64>().ok());
+        let (mut file, digest, size) = self.download(&shown, response.body)?;
+        if announced.is_some_and(|announced| announced != size) {
+            let message = format!(
+                "the download of `{shown}` ended after {size} bytes, {} were announced",
+                announced.unwrap_or(0)
+            );
+            return Err(Error::new(ErrorKind::Context, message).with_help("try again"));
+        }
+        check(step, &shown, digest)?;
+        if step.unpack == Some(true) {
+            let rewound = file.rewind().and_then(|()| file.try_clone());
+            let mut reader = rewound.map_err(|error| io_error(&shown, error))?;
+            if let Some(unpacked) = self.unpack(&shown, size, &mut reader)? {
+                return Ok(unpacked);
+            }
+        }
+        let name = file_name(&url.value);
+        if name.is_empty() && step.destination.directory {
+            return Err(
+                Error::new(ErrorKind::Dockerfile, format!("`{shown}` names no file"))
+                    .with_help("write the file's name at the end of the destination"),
+            );
+        }
+        let name = if name.is_empty() {
+            b"download".to_vec()
+        } else {
+            name
+        };
+        let entry = Entry::file(ImagePath::root().child(&name), size, 0o600, mtime);
+        let mut files = Files::default();
+        files.add(entry.clone(), Content::Open(file));
+        let node = crate::tree::Node::new(entry);
+        Ok(Arrival {
+            tree: Box::new(files),
+            node,
+            how: How::File(name),
+        })
+    }
+
+    fn download(
+        &self,
+        shown: &str,
+        mut body: Box<dyn Read + Send>,
+    ) -> Result<(std::fs::File, Digest, u64)> {
+        // Without a name from the beginning: it is gone when the build ends, however it ends.
+        let mut file = self
+            .store
+            .temporary_file()?
+            .file()
+            .try_clone()
+            .map_err(|error| io_error(shown, error))?;
+        let (mut hasher, mut size) = (Hasher::new(), 0_u64);
+        let mut buffer = vec![0; 128 * 1024];
+        loop {
+            self.interrupt.check()?;
+            let read = body.read(&mut buffer).map_err(|error| {
+                Error::new(
+                    ErrorKind::Context,
+                    format!("the download of `{shown}` broke off after {size} bytes"),
+                )
+                .with_help("try again")
+                .with_source(error)
+            })?;
+            if read == 0 {
+                return Ok((file, hasher.finish(), size));
+            }
+            hasher.update(&buffer[..read]);
+            file.write_all(&buffer[..read])
+                .map_err(|error| io_error(shown, error))?;
+            size += read as u64;
+        }
+    }
+
+    /// Checks out a repository: files 0644 or 0755, owned by root.
+    pub(crate) fn git(&self, step: &CopyStep, url: &Spanned<String>) -> Result<Arrival<'a>> {
+        let place = self.store.temporary_directory()?;
+        let source = git::GitSource::parse(
+            &url.value,
+            step.keep_git_dir,
+            step.checksum.as_ref().map(|sum| sum.value.as_str()),
+        )?;
+        let checkout = git::checkout(&source, place, self.git, self.interrupt)?;
+        let tree = git::CheckedOut::open(checkout, &source)?;
+        let Some(node) = tree.look_up(&ImagePath::root())? else {
+            return Err(Error::new(ErrorKind::Internal, "a checkout vanished"));
+        };
+        Ok(Arrival {
+            tree: Box::new(tree),
+            node,
+            how: How::Contents,
+        })
+    }
+}
+
+fn io_error(shown: &str, error: std::io::Error) -> Error {
+    Error::new(
+        ErrorKind::Store,
+        format!("the download of `{shown}` can't be kept"),
+    )
+    .with_source(error)
+}
+
+/// `--checksum=sha256:…`.
+fn check(step: &CopyStep, shown: &str, found: Digest) -> Result<()> {
+    let Some(checksum) = &step.checksum else {
+        return Ok(());
+    };
+    let expected: Digest =
+        checksum
+            .value
+            .parse()
+            .map_err(|error: crate::digest::ParseDigestError| {
+                Error::new(ErrorKind::Dockerfile, error.to_string())
+            })?;
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Context,
+        format!("`{shown}` is not what `--checksum` says"),
+    )
+    .with_note(format!("expected {expected}"))
+    .with_note(format!("found    {found}"))
+    .with_help("if the file was changed on purpose, put the new digest there"))
+}
+
+/// The last component of a URL's path, percent-decoded.
+fn file_name(url: &str) -> Vec<u8> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let path = rest.split(['?', '#']).next().unwrap_or("");
+    let Some((_, last)) = path
+        .split_once('/')
+        .map(|(_, path)| path.rsplit_once('/').unwrap_or(("", path)))
+    else {
+        return Vec::new();
+    };
+    let bytes = last.as_bytes();
+    let (mut name, mut at) = (Vec::new(), 0);
+    while let Some(byte) = bytes.get(at) {
+        let hex = bytes
+            .get(at + 1..at + 3)
+            .and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex
+            .filter(|_| *byte == b'%')
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok())
+        {
+            Some(decoded) => {
+                name.push(decoded);
+                at += 3;
+            }
+            None => {
+                name.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    name.retain(|byte| !matches!(byte, b'/' | 0));
+    if name == b"." || name == b".." {
+        Vec::new()
+    } else {
+        name
+    }
+}
+
+/// The date of a Last-Modified header (RFC 9110, section 5.6.7; the fixed-length form that servers must send).
+fn parse_http_date(text: &str) -> Option<Timestamp> {
+    let time = jiff::fmt::strtime::parse("%a, %d %b %Y %H:%M:%S GMT", text).ok()?;
+    let time = time
+        .to_datetime()
+        .ok()?
+        .to_zoned(jiff::tz::TimeZone::UTC)
+        .ok()?;
+    Some(Timestamp::from_seconds(time.timestamp().as_second()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_its_file() {
+        for (url, expected) in [
+            ("http://h/a/b.tar.gz", "b.tar.gz"),
+            ("http://h/a/b%20c?x=/y#z", "b c"),
+            ("http://h/a/", ""),
+            ("http://h", ""),
+            ("http://h/..", ""),
+            ("http://h/x%2fy", "xy"),
+            ("http://h/%zz", "%zz"),
+        ] {
+            assert_eq!(file_name(url), expected.as_bytes(), "{url}");
+        }
+    }
+
+    #[test]
+    fn reads_http_dates() {
+        let time = parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(time, Some(Timestamp::from_seconds(784_111_777)));
+        assert_eq!(parse_http_date("yesterday"), None);
+    }
+}

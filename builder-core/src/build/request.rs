@@ -1,0 +1,138 @@
+//! What a build is asked to do: plain values, one struct for the caller to fill.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::build::git::GitOptions;
+use crate::http::Transport;
+use crate::image::layout_source::Wanted;
+use crate::layer::Compression;
+use crate::layer::archive::ArchiveTree;
+use crate::output::Output;
+use crate::plan::PlanOptions;
+use crate::platform::Platform;
+use crate::reference::Reference;
+use crate::source::SourceFile;
+use crate::timestamp::Timestamp;
+
+/// A build. Start with [`BuildRequest::new`] and change what differs.
+pub struct BuildRequest {
+    /// The Dockerfile's text, with the name that messages use.
+    pub dockerfile: SourceFile,
+    /// What COPY and ADD read.
+    pub context: ContextSource,
+    /// `--build-context`: by name, as typed.
+    pub named_contexts: BTreeMap<String, NamedContext>,
+    /// `--build-arg`: values by name.
+    pub build_args: BTreeMap<String, String>,
+    /// `--target`: the stage to build; the last one without it.
+    pub target: Option<String>,
+    /// `--platform`: what to build for; the platform of this machine without it.
+    pub platform: Option<Platform>,
+    /// `--label`: applied last, in order.
+    pub labels: Vec<(String, String)>,
+    /// `--annotation`: annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// `--tag`: the names of the result in the store and in its outputs.
+    pub references: Vec<Reference>,
+    /// What to write besides the store.
+    pub outputs: Vec<Output>,
+    /// How new layers are compressed.
+    pub compression: Compression,
+    /// How many threads compress at once, at least 1. It changes no byte.
+    pub threads: usize,
+    /// `SOURCE_DATE_EPOCH` as the caller has it; a build argument of that name comes before it.
+    pub epoch: Option<Timestamp>,
+    /// The time of everything that is made "now".
+    pub now: Timestamp,
+    /// Whether a `# syntax=` line that names a foreign frontend is passed over instead of refused.
+    pub ignore_syntax: bool,
+    /// How git is called, for ADD of a repository.
+    pub git: GitOptions,
+    /// For ADD of a URL; such an ADD is refused without one.
+    pub transport: Option<Arc<dyn Transport + Send + Sync>>,
+}
+
+impl std::fmt::Debug for BuildRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Build arguments may be secrets: their values are not shown.
+        f.debug_struct("BuildRequest")
+            .field("dockerfile", &self.dockerfile.name)
+            .field("context", &self.context)
+            .field("build_args", &self.build_args.keys())
+            .field("target", &self.target)
+            .field("references", &self.references)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where the build context is.
+#[derive(Debug)]
+pub enum ContextSource {
+    /// A directory of the host.
+    Directory {
+        /// Its path.
+        path: PathBuf,
+        /// Where its ignore file may be; the first that exists holds.
+        ignore_files: Vec<PathBuf>,
+    },
+    /// A tar that was read already. No ignore file is applied to it.
+    Archive(Box<ArchiveTree>),
+    /// There is none: the Dockerfile came alone.
+    Empty,
+}
+
+/// What `--build-context NAME=…` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A directory of the host, less what the `.dockerignore` in it excludes.
+    Directory(PathBuf),
+    /// An image in an OCI layout: `oci-layout://PATH[:TAG][@DIGEST]`.
+    Layout {
+        /// The layout's directory or tarball.
+        path: PathBuf,
+        /// Which image of it.
+        wanted: Wanted,
+    },
+    /// An image by reference: `docker-image://REFERENCE`.
+    Image(Reference),
+}
+
+impl BuildRequest {
+    /// A request with the defaults of `rbuild`: no tags, no outputs, gzip, one thread.
+    pub fn new(dockerfile: SourceFile, context: ContextSource, now: Timestamp) -> Self {
+        Self {
+            dockerfile,
+            context,
+            named_contexts: BTreeMap::new(),
+            build_args: BTreeMap::new(),
+            target: None,
+            platform: None,
+            labels: Vec::new(),
+            annotations: BTreeMap::new(),
+            references: Vec::new(),
+            outputs: Vec::new(),
+            compression: Compression::DEFAULT,
+            threads: 1,
+            epoch: None,
+            now,
+            ignore_syntax: false,
+            git: GitOptions::default(),
+            transport: None,
+        }
+    }
+
+    /// The part that the plan is made from.
+    pub(crate) fn plan_options(&self) -> PlanOptions {
+        PlanOptions {
+            build_args: self.build_args.clone(),
+            target: self.target.clone(),
+            platform: self.platform.clone(),
+            build_platform: Platform::host(),
+            labels: self.labels.clone(),
+            named_contexts: self.named_contexts.keys().cloned().collect(),
+            ignore_syntax: self.ignore_syntax,
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! One stage, step by step. The only place that gives an error the place of its instruction.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::build::copy::{self, CopyInput};
+use crate::build::images::{Found, Images, open_named};
+use crate::build::layer::LayerMaker;
+use crate::build::remote::Remote;
+use crate::build::workdir;
+use crate::context::Context;
+use crate::entry::Entry;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, EventSink};
+use crate::image::view::View;
+use crate::image::{Image, Layer};
+use crate::image_path::ImagePath;
+use crate::interrupt::Interrupt;
+use crate::layer::{Layer as NewLayer, LayerOptions};
+use crate::oci::config::History;
+use crate::plan::step::{CopyFrom, CopyStep, StageBase, Step};
+use crate::plan::{Plan, PlannedStage, PlannedStep};
+use crate::source::SourceFile;
+use crate::store::Store;
+use crate::timestamp::Timestamp;
+use crate::tree::Tree;
+use crate::tree::files::Files;
+use crate::tree::graft::Graft;
+use crate::tree::merge::merge;
+
+/// What all stages of a build share.
+pub(crate) struct Shared<'a> {
+    /// The Dockerfile.
+    pub(crate) file: &'a SourceFile,
+    /// The store.
+    pub(crate) store: &'a Store,
+    /// The build context, where there is one.
+    pub(crate) context: Option<&'a dyn Tree>,
+    /// The means of ADD.
+    pub(crate) remote: Remote<'a>,
+    /// How layers are made.
+    pub(crate) options: LayerOptions,
+    /// The time of what is made now, clamped already.
+    pub(crate) now: Timestamp,
+    /// The plan.
+    pub(crate) plan: &'a Plan,
+    /// Where to tell.
+    pub(crate) events: &'a dyn EventSink,
+    /// Whether to stop.
+    pub(crate) interrupt: &'a Interrupt,
+}
+
+/// Executes a stage on top of what it starts from. `done` holds the results of earlier stages.
+pub(crate) fn execute(
+    shared: &Shared<'_>,
+    stage: &PlannedStage,
+    base: Image,
+    images: &mut Images<'_>,
+    done: &BTreeMap<usize, Image>,
+) -> Result<Image> {
+    let mut image = base;
+    let mut view = View::new(shared.store, &image.layers, describe(stage));
+    for step in &stage.steps {
+        shared.interrupt.check()?;
+        let started = begin(shared, stage, step);
+        let layer = execute_step(shared, stage, step, &view, images, done);
+        let layer = layer.map_err(|error| error.at(shared.file, step.span))?;
+        if step.in_history {
+            image
+                .config
+                .history
+                .push(history(shared, step, layer.is_none()));
+        }
+        let layer_bytes = layer.as_ref().map(|layer| layer.descriptor.size);
+        if let Some(layer) = layer {
+            let layer = Layer {
+                descriptor: layer.descriptor,
+                diff_id: layer.diff_id,
+                fresh: true,
+            };
+            view.push(layer.clone());
+            image.layers.push(layer);
+        }
+        shared.events.send(Event::StepFinished {
+            id: step.id,
+            elapsed: started.elapsed(),
+            layer_bytes,
+        });
+    }
+    let told = std::mem::take(&mut image.config.history);
+    image.config = stage.config.clone();
+    image.config.history = told;
+    Ok(image)
+}
+
+/// How messages name a stage.
+pub(crate) fn describe(stage: &PlannedStage) -> String {
+    format!("stage `{}`", name(stage))
+}
+
+/// A stage's name, or its number from 0.
+pub(crate) fn name(stage: &PlannedStage) -> String {
+    stage
+        .name
+        .clone()
+        .unwrap_or_else(|| stage.index.to_string())
+}
+
+/// What a stage starts from, for people.
+pub(crate) fn base_text(stage: &PlannedStage) -> String {
+    match &stage.base {
+        StageBase::Scratch => "scratch".to_owned(),
+        StageBase::Stage(index) => format!("stage {index}"),
+        StageBase::Named(name) => name.clone(),
+        StageBase::Image { reference, .. } => reference.value.clone(),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the elapsed time of a step is told, and reaches no byte"
+)]
+fn begin(shared: &Shared<'_>, stage: &PlannedStage, step: &PlannedStep) -> Instant {
+    let (text, span) = (step.text.clone(), step.span);
+    shared.events.send(Event::StepStarted {
+        id: step.id,
+        stage: name(stage),
+        text,
+        span,
+    });
+    Instant::now()
+}
+
+fn history(shared: &Shared<'_>, step: &PlannedStep, empty_layer: bool) -> History {
+    History {
+        created: Some(shared.now.to_rfc3339()),
+        created_by: step.text.clone(),
+        comment: "buildkit.dockerfile.v0".to_owned(),
+        empty_layer,
+        ..History::default()
+    }
+}
+
+/// Executes one step; the layer that it made, if it makes any.
+fn execute_step(
+    shared: &Shared<'_>,
+    stage: &PlannedStage,
+    step: &PlannedStep,
+    view: &View<'_>,
+    images: &mut Images<'_>,
+    done: &BTreeMap<usize, Image>,
+) -> Result<Option<NewLayer>> {
+    let maker = || {
+        LayerMaker::new(
+            shared.store,
+            &shared.options,
+            shared.interrupt,
+            shared.events,
+            step.id,
+        )
+    };
+    match &step.step {
+        Step::Config => Ok(None),
+        Step::Workdir(step) => workdir::execute(step, view, shared.now, maker()?).map(Some),
+        Step::Copy(step) => {
+            let source = Source::find(shared, stage, step, images, done)?;
+            let (file, now, remote) = (shared.file, shared.now, &shared.remote);
+            let input = CopyInput {
+                step,
+                source: source.tree(),
+                base: view,
+                file,
+                now,
+                remote,
+            };
+            copy::execute(&input, maker()?).map(Some)
+        }
+        Step::Run(_) => Err(refuse_run()),
+    }
+}
+
+/// The error for an instruction that this version can't execute.
+pub(crate) fn refuse_run() -> Error {
+    Error::new(
+        ErrorKind::Run,
+        "this version of rbuild does not execute RUN yet",
+    )
+    .with_help("build a `--target` that needs no RUN, or copy the files that it would make")
+}
+
+/// Where a COPY looks its sources up.
+enum Source<'a> {
+    Shared(&'a dyn Tree),
+    Context(Box<Context>),
+    View(Box<View<'a>>),
+    Nothing(Files),
+}
+
+impl<'a> Source<'a> {
+    fn find(
+        shared: &Shared<'a>,
+        stage: &PlannedStage,
+        step: &CopyStep,
+        images: &mut Images<'_>,
+        done: &BTreeMap<usize, Image>,
+    ) -> Result<Self> {
+        let view = |layers: &[Layer], name: String| {
+            Self::View(Box::new(View::new(shared.store, layers, name)))
+        };
+        Ok(match &step.from {
+            CopyFrom::Context => shared
+                .context
+                .map_or_else(|| Self::Nothing(Files::default()), Self::Shared),
+            CopyFrom::Stage(index) => {
+                let found = done.get(index).ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::Internal,
+                        format!("stage {index} is copied from before it is built"),
+                    )
+                })?;
+                let stage = shared
+                    .plan
+                    .stages
+                    .iter()
+                    .find(|stage| stage.index == *index);
+                view(
+                    &found.layers,
+                    stage.map_or_else(|| format!("stage {index}"), describe),
+                )
+            }
+            CopyFrom::Named(context) => match images.named(context, &stage.platform)? {
+                Found::Directory(path) => Self::Context(Box::new(open_named(context, &path)?)),
+                Found::Image(base) => view(&base.image.layers, format!("the image `{context}`")),
+                Found::Nothing => Self::Nothing(Files::default()),
+            },
+            CopyFrom::Image(reference) => {
+                let base = images
+                    .image(&reference.value, &stage.platform)
+                    .map_err(|error| error.at(shared.file, reference.span))?;
+                view(
+                    &base.image.layers,
+                    format!("the image `{}`", reference.value),
+                )
+            }
+        })
+    }
+
+    fn tree(&self) -> &dyn Tree {
+        match self {
+            Self::Shared(context) => *context,
+            Self::Context(context) => &**context,
+            Self::View(view) => &**view,
+            Self::Nothing(files) => files,
+        }
+    }
+}
+
+/// One layer with all files of a directory: the base that a named directory is.
+pub(crate) fn layer_of(shared: &Shared<'_>, directory: &Context) -> Result<Layer> {
+    let step = crate::event::StepId(0);
+    let mut maker = LayerMaker::new(
+        shared.store,
+        &shared.options,
+        shared.interrupt,
+        shared.events,
+        step,
+    )?;
+    let mut graft = Graft::default();
+    if let Some(root) = directory.look_up(&ImagePath::root())? {
+        graft.put_contents(0, directory, root);
+    }
+    let made = Entry::directory(ImagePath::root(), shared.now);
+    let conflict = |_| Error::new(ErrorKind::Internal, "a single tree is in its own way");
+    merge(&graft, None, &made, &conflict, &mut |merged| {
+        maker.append(merged, &|_| ())
+    })?;
+    let layer = maker.finish()?;
+    Ok(Layer {
+        descriptor: layer.descriptor,
+        diff_id: layer.diff_id,
+        fresh: true,
+    })
+}

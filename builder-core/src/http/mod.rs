@@ -1,0 +1,231 @@
+//! HTTP as values: a request goes to a [`Transport`], a response comes back; redirects are followed here.
+//!
+//! Follows RFC 9110. The one real transport is [`client::Client`]; tests answer in its place.
+
+pub mod client;
+
+use std::io::Read;
+
+/// A request without a body, or with one in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// `GET`, `HEAD`, …
+    pub method: &'static str,
+    /// Absolute URL.
+    pub url: String,
+    /// Names in any case, and values.
+    pub headers: Vec<(String, String)>,
+}
+
+/// A response whose body has not been read yet.
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// Names in lower case, and values.
+    pub headers: Vec<(String, String)>,
+    /// The body as it arrives.
+    pub body: Box<dyn Read + Send>,
+}
+
+impl std::fmt::Debug for Response {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("headers", &self.headers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Response {
+    /// The value of the header `name`, which is written in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// Why no response came.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The URL can't be used.
+    #[error("`{url}` is not a URL that can be fetched")]
+    BadUrl {
+        /// Without user information.
+        url: String,
+    },
+    /// Connecting, TLS, or reading failed.
+    #[error("`{url}` can't be reached: {reason}")]
+    Unreachable {
+        /// Without user information.
+        url: String,
+        /// What the transport said.
+        reason: String,
+    },
+    /// A server sends us in circles.
+    #[error("`{url}` redirects more than {limit} times")]
+    TooManyRedirects {
+        /// Where it began.
+        url: String,
+        /// How many are followed.
+        limit: usize,
+    },
+}
+
+/// Sends one request and waits for the head of its response. Follows nothing by itself.
+pub trait Transport: Sync {
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// Where no response came; any status is a response.
+    fn send(&self, request: &Request) -> Result<Response, Error>;
+}
+
+/// Redirects that are followed in one go.
+const MAX_REDIRECTS: usize = 10;
+
+/// Sends a request and follows redirects. Headers that prove who we are stay with the host that they are for.
+///
+/// # Errors
+/// Those of the transport, and redirects without end.
+pub fn follow(transport: &dyn Transport, request: &Request) -> Result<Response, Error> {
+    let mut request = request.clone();
+    for _ in 0..=MAX_REDIRECTS {
+        let response = transport.send(&request)?;
+        let location = match response.status {
+            301 | 302 | 303 | 307 | 308 => response.header("location"),
+            _ => None,
+        };
+        let Some(location) = location else {
+            return Ok(response);
+        };
+        let next = join(&request.url, location);
+        if authority(&next) != authority(&request.url) {
+            request.headers.retain(|(name, _)| !is_secret(name));
+        }
+        request.url = next;
+    }
+    Err(Error::TooManyRedirects {
+        url: without_user(&request.url),
+        limit: MAX_REDIRECTS,
+    })
+}
+
+fn is_secret(header: &str) -> bool {
+    ["authorization", "cookie", "proxy-authorization"]
+        .iter()
+        .any(|secret| header.eq_ignore_ascii_case(secret))
+}
+
+/// Scheme, host and port: who answers. User information is left out.
+fn authority(url: &str) -> (String, String) {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    (scheme.to_ascii_lowercase(), host.to_ascii_lowercase())
+}
+
+/// Resolves a Location against the URL that answered with it (RFC 3986, section 5, without dot segments).
+fn join(base: &str, location: &str) -> String {
+    let scheme_end = base.find("://").map_or(0, |at| at + 3);
+    let path_start = base[scheme_end..]
+        .find(['/', '?', '#'])
+        .map_or(base.len(), |at| scheme_end + at);
+    if location.contains("://") {
+        return location.to_owned();
+    }
+    if location.starts_with("//") {
+        return format!("{}{location}", &base[..scheme_end.saturating_sub(2)]);
+    }
+    if location.starts_with('/') {
+        return format!("{}{location}", &base[..path_start]);
+    }
+    let path_end = base[path_start..]
+        .find(['?', '#'])
+        .map_or(base.len(), |at| path_start + at);
+    let directory = base[path_start..path_end]
+        .rfind('/')
+        .map_or(path_start, |at| path_start + at);
+    format!("{}/{location}", &base[..directory])
+}
+
+/// A URL without user name and password, for messages.
+pub fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[test]
+    fn locations_are_resolved() {
+        for (location, expected) in [
+            ("https://o.example/x", "https://o.example/x"),
+            ("//o.example/x", "http://o.example/x"),
+            ("/x", "http://h:1/x"),
+            ("x", "http://h:1/a/x"),
+        ] {
+            assert_eq!(join("http://h:1/a/b?q=/z", location), expected);
+        }
+        assert_eq!(without_user("https://me:secret@h/x@y"), "https://h/x@y");
+    }
+
+    struct Script(Mutex<Vec<Request>>);
+
+    impl Transport for Script {
+        fn send(&self, request: &Request) -> Result<Response, Error> {
+            let mut seen = self.0.lock().unwrap();
+            seen.push(request.clone());
+            let location = match seen.len() {
+                1 => Some("/same"),
+                2 => Some("http://other/there"),
+                _ => None,
+            };
+            let headers = location
+                .map(|to| ("location".to_owned(), to.to_owned()))
+                .into_iter()
+                .collect();
+            let status = if location.is_some() { 302 } else { 200 };
+            Ok(Response {
+                status,
+                headers,
+                body: Box::new(std::io::empty()),
+            })
+        }
+    }
+
+    #[test]
+    fn another_host_gets_no_secret() {
+        let script = Script(Mutex::new(Vec::new()));
+        let headers = vec![
+            ("Authorization".to_owned(), "x".to_owned()),
+            ("Accept".to_owned(), "y".to_owned()),
+        ];
+        follow(
+            &script,
+            &Request {
+                method: "GET",
+                url: "http://one/a".to_owned(),
+                headers,
+            },
+        )
+        .unwrap();
+        let seen = script.0.into_inner().unwrap();
+        let counts: Vec<usize> = seen.iter().map(|request| request.headers.len()).collect();
+        assert_eq!(counts, [2, 2, 1]);
+        assert_eq!(seen[2].url, "http://other/there");
+    }
+}

@@ -1,0 +1,104 @@
+//! A base image from the store: manifest, config and layers, checked against each other.
+
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::{Image, Layer};
+use crate::oci::config::ImageConfig;
+use crate::oci::descriptor::Descriptor;
+use crate::oci::index::ImageIndex;
+use crate::oci::manifest::ImageManifest;
+use crate::platform::Platform;
+use crate::store::Store;
+
+/// Manifests, indexes and configs are small; a larger one is refused before it is read.
+pub const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
+
+/// An image that a stage starts from or copies from.
+#[derive(Clone, Debug)]
+pub struct Base {
+    /// The digest of its manifest, for one platform.
+    pub digest: Digest,
+    /// Config and layers.
+    pub image: Image,
+}
+
+/// Reads the image that `descriptor` names in the store; of an index the manifest for `platform`. `name` is what
+/// messages call it.
+///
+/// # Errors
+/// [`ErrorKind::BaseImage`] where no manifest fits the platform, or where the documents contradict each other.
+pub fn load(
+    store: &Store,
+    name: &str,
+    descriptor: &Descriptor,
+    platform: &Platform,
+) -> Result<Base> {
+    let manifest_descriptor = choose(store, name, descriptor, platform)?;
+    let bytes = store.read_document(&manifest_descriptor, MAX_DOCUMENT_BYTES)?;
+    let manifest = ImageManifest::from_bytes(name, &bytes)?;
+    let bytes = store.read_document(&manifest.config, MAX_DOCUMENT_BYTES)?;
+    let config = ImageConfig::from_bytes(name, &bytes)?;
+    let ids = &config.rootfs.diff_ids;
+    if ids.len() != manifest.layers.len() {
+        let message = format!(
+            "image `{name}` is broken: {} layers, but {} diff IDs in its config",
+            manifest.layers.len(),
+            ids.len()
+        );
+        return Err(Error::new(ErrorKind::BaseImage, message).with_help("build or pull it again"));
+    }
+    let layers = manifest.layers.into_iter().zip(ids);
+    let layers = layers
+        .map(|(descriptor, diff_id)| Layer {
+            descriptor,
+            diff_id: *diff_id,
+            fresh: false,
+        })
+        .collect();
+    Ok(Base {
+        digest: manifest_descriptor.digest,
+        image: Image { config, layers },
+    })
+}
+
+/// Goes from an index, or an index of indexes, to the manifest for a platform.
+fn choose(
+    store: &Store,
+    name: &str,
+    descriptor: &Descriptor,
+    platform: &Platform,
+) -> Result<Descriptor> {
+    let mut here = descriptor.clone();
+    for _ in 0..4 {
+        if !here.media_type.is_index() {
+            return Ok(here);
+        }
+        let bytes = store.read_document(&here, MAX_DOCUMENT_BYTES)?;
+        let index = ImageIndex::from_bytes(name, &bytes)?;
+        here = choose_manifest(&index, name, platform)?.clone();
+    }
+    Err(Error::new(
+        ErrorKind::BaseImage,
+        format!("image `{name}` is an index within too many indexes"),
+    ))
+}
+
+/// The entry of an index for a platform.
+///
+/// # Errors
+/// [`ErrorKind::BaseImage`], naming the platforms that there are.
+pub fn choose_manifest<'i>(
+    index: &'i ImageIndex,
+    name: &str,
+    platform: &Platform,
+) -> Result<&'i Descriptor> {
+    index.choose(platform).ok_or_else(|| {
+        let offered: Vec<String> = index.platforms().iter().map(Platform::to_string).collect();
+        Error::new(
+            ErrorKind::BaseImage,
+            format!("image `{name}` has no manifest for {platform}"),
+        )
+        .with_note(format!("it has {}", offered.join(", ")))
+        .with_help("choose one of them with `--platform`")
+    })
+}

@@ -1,0 +1,247 @@
+//! The merged tree of a stack of layers, answered from the layers' indexes: nothing is unpacked.
+//!
+//! Follows the OCI image layer specification, "Applying Changesets": an upper layer's entry hides the lower one's, a
+//! directory merges with a directory, a whiteout hides what is below it, an opaque directory hides all that lower
+//! layers hold in it. Layers are asked from the top; a base layer that has no index yet is read through the indexer
+//! when, and only when, the layers above left a question open.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::entry::EntryKind;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::Layer;
+use crate::image_path::ImagePath;
+use crate::layer::{DataRange, LayerData, LayerIndex, Mark, Record};
+use crate::store::Store;
+use crate::tree::{DataPlace, FileId, Listing, Node, Tree};
+
+/// A stack of layers as one tree.
+#[derive(Debug)]
+pub struct View<'s> {
+    store: &'s Store,
+    layers: Vec<ViewLayer>,
+    description: String,
+}
+
+#[derive(Debug)]
+struct ViewLayer {
+    layer: Layer,
+    index: OnceLock<LayerIndex>,
+    data: Mutex<Option<LayerData>>,
+}
+
+impl<'s> View<'s> {
+    /// A view of `layers`, from the bottom to the top. `description` is how messages name it: "stage `build`".
+    pub fn new(store: &'s Store, layers: &[Layer], description: impl Into<String>) -> Self {
+        let mut view = Self {
+            store,
+            layers: Vec::new(),
+            description: description.into(),
+        };
+        for layer in layers {
+            view.push(layer.clone());
+        }
+        view
+    }
+
+    /// Puts a layer on top.
+    pub fn push(&mut self, layer: Layer) {
+        self.layers.push(ViewLayer {
+            layer,
+            index: OnceLock::new(),
+            data: Mutex::new(None),
+        });
+    }
+
+    fn index(&self, number: usize) -> Result<&LayerIndex> {
+        let layer = &self.layers[number];
+        if let Some(index) = layer.index.get() {
+            return Ok(index);
+        }
+        let index = match LayerIndex::open(self.store, &layer.layer.diff_id)? {
+            Some(index) => index,
+            None => {
+                crate::layer::read::index_layer(
+                    self.store,
+                    &layer.layer.descriptor,
+                    Some(&layer.layer.diff_id),
+                )?
+                .1
+            }
+        };
+        Ok(layer.index.get_or_init(|| index))
+    }
+
+    /// Whether a layer hides from the layers below it what they hold at `path`: a directory on the way is opaque,
+    /// whited out, or something else than a directory.
+    fn hides(index: &LayerIndex, path: &ImagePath, including_itself: bool) -> Result<bool> {
+        let mut places = path.ancestors();
+        if including_itself {
+            places.push(path.clone());
+        }
+        for place in places {
+            let Some(record) = index.get(&place)? else {
+                // The root need not stand in a layer; anything else that is missing has nothing below it either.
+                if place.is_root() {
+                    continue;
+                }
+                return Ok(false);
+            };
+            if record.mark == Mark::Whiteout || record.opaque || !record.entry.is_directory() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Makes a node of what a layer's index holds.
+fn node(number: usize, record: Record) -> Node {
+    let mut entry = record.entry;
+    if let (EntryKind::HardLink { .. }, Some(range)) = (&entry.kind, &record.data) {
+        entry.kind = EntryKind::File { size: range.len };
+    }
+    Node {
+        entry,
+        link: record.link_group.map(|group| FileId(number as u64, group)),
+        place: record.data.map(|range| DataPlace {
+            layer: number,
+            offset: range.offset,
+            length: range.len,
+        }),
+        implied: record.implicit,
+    }
+}
+
+impl Tree for View<'_> {
+    fn look_up(&self, path: &ImagePath) -> Result<Option<Node>> {
+        let mut implied = None;
+        for number in (0..self.layers.len()).rev() {
+            let index = self.index(number)?;
+            match index.get(path)? {
+                Some(record) if record.mark == Mark::Whiteout => return Ok(implied),
+                // The tar named only something below: the layers under it know the directory's mode and owner.
+                Some(record) if record.implicit => {
+                    let opaque = record.opaque;
+                    implied.get_or_insert_with(|| node(number, record));
+                    if opaque {
+                        return Ok(implied);
+                    }
+                }
+                Some(record) if implied.is_some() && !record.entry.is_directory() => {
+                    return Ok(implied);
+                }
+                Some(record) => return Ok(Some(node(number, record))),
+                None => {}
+            }
+            if Self::hides(index, path, false)? {
+                return Ok(implied);
+            }
+        }
+        if implied.is_none() && path.is_root() {
+            let root = crate::entry::Entry::directory(
+                ImagePath::root(),
+                crate::timestamp::Timestamp::default(),
+            );
+            return Ok(Some(Node::new(root)));
+        }
+        Ok(implied)
+    }
+
+    fn list(&self, path: &ImagePath) -> Result<Listing<'_>> {
+        // None: hidden by a whiteout above. The flag: whether a lower layer may still tell mode and owner.
+        let mut found: BTreeMap<Vec<u8>, Option<(Node, bool)>> = BTreeMap::new();
+        for number in (0..self.layers.len()).rev() {
+            let index = self.index(number)?;
+            for record in index.children(path)? {
+                let record = record?;
+                let Some(name) = record.entry.path.file_name().map(<[u8]>::to_vec) else {
+                    continue;
+                };
+                if record.mark == Mark::Whiteout {
+                    settle_whiteout(&mut found, name);
+                    continue;
+                }
+                let open = record.implicit && !record.opaque;
+                let is_directory = record.entry.is_directory();
+                match found.get_mut(&name) {
+                    None => {
+                        found.insert(name, Some((node(number, record), open)));
+                    }
+                    Some(Some((known, pending))) if *pending => {
+                        if is_directory && !record.implicit {
+                            *known = node(number, record);
+                        }
+                        *pending = open && is_directory;
+                    }
+                    Some(_) => {}
+                }
+            }
+            if Self::hides(index, path, true)? {
+                break;
+            }
+        }
+        Ok(Box::new(
+            found.into_values().flatten().map(|(node, _)| Ok(node)),
+        ))
+    }
+
+    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + Send + '_>> {
+        let place = node.place.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Internal,
+                format!("`{}` has no bytes in {}", node.entry.path, self.description),
+            )
+        })?;
+        let layer = &self.layers[place.layer];
+        let mut data = layer.data.lock().unwrap_or_else(PoisonError::into_inner);
+        if data.is_none() {
+            *data = Some(LayerData::open(
+                self.store,
+                &layer.layer.descriptor,
+                &layer.layer.diff_id,
+            )?);
+        }
+        let range = DataRange {
+            offset: place.offset,
+            len: place.length,
+        };
+        Ok(Box::new(ViewReader {
+            data: &layer.data,
+            range,
+        }))
+    }
+
+    fn describe(&self) -> String {
+        self.description.clone()
+    }
+}
+
+/// Reads one file's bytes; the layer is shared with other readers, and locked for each read only.
+struct ViewReader<'v> {
+    data: &'v Mutex<Option<LayerData>>,
+    range: DataRange,
+}
+
+impl Read for ViewReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut data = self.data.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(layer) = data.as_mut() else {
+            return Ok(0);
+        };
+        let read = layer.reader(&self.range).read(buffer)?;
+        self.range.offset += read as u64;
+        self.range.len -= read as u64;
+        Ok(read)
+    }
+}
+
+/// A whiteout hides lower layers' files; a directory that an upper layer made anew stays.
+fn settle_whiteout(found: &mut BTreeMap<Vec<u8>, Option<(Node, bool)>>, name: Vec<u8>) {
+    match found.entry(name).or_insert(None) {
+        Some((_, pending)) => *pending = false,
+        None => {}
+    }
+}

@@ -1,0 +1,140 @@
+//! Where the compressed blocks of a layer's blob are: what makes a gzip blob readable at random.
+//!
+//! ```text
+//! magic         8 bytes; the last one is the version
+//! compression   1 byte: 0 gzip, 1 zstd, 2 none
+//! blocks        32 bytes each: tar offset 8, blob offset 8, tar length 4, blob length 4, CRC-32 of the tar bytes 4,
+//!               and 4 zeros
+//! ```
+//!
+//! Numbers are little-endian. The tar ranges follow each other without a gap.
+
+use std::io::{Read as _, Write as _};
+
+use super::compress::Compression;
+use super::error::{Error, Result};
+use super::record::DataRange;
+use crate::digest::Digest;
+use crate::store::{Sidecar, Store};
+
+const MAGIC: &[u8; 8] = b"RBBLOCK\x01";
+const SIZE: usize = 32;
+
+/// One block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Where its bytes are in the tar.
+    pub tar: DataRange,
+    /// Where its compressed bytes are in the blob.
+    pub blob: DataRange,
+    /// CRC-32 of its tar bytes.
+    pub crc: u32,
+}
+
+/// How the blocks of a blob are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockFormat {
+    /// Raw deflate.
+    Deflate,
+    /// A zstd frame.
+    Zstd,
+    /// As they are.
+    Plain,
+}
+
+impl From<Compression> for BlockFormat {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::Gzip(_) => Self::Deflate,
+            Compression::Zstd(_) => Self::Zstd,
+            Compression::None => Self::Plain,
+        }
+    }
+}
+
+/// All blocks of a blob: 48 bytes of memory for about 512 KiB of tar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockMap {
+    /// How they are compressed.
+    pub format: BlockFormat,
+    /// The blocks, in order.
+    pub blocks: Vec<Block>,
+}
+
+impl BlockMap {
+    /// Reads the map of a blob; none where it has none, or one of another version: the blob can be read without.
+    pub fn open(store: &Store, blob: &Digest) -> Result<Option<Self>> {
+        let which = Sidecar::Blocks(*blob);
+        let Some(mut file) = store.open_sidecar(which)? else {
+            return Ok(None);
+        };
+        let path = store.sidecar_path(which);
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)
+            .map_err(Error::io("read", &path))?;
+        Ok(Self::parse(&bytes))
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (format, blocks) = bytes.strip_prefix(MAGIC)?.split_first()?;
+        let format = match format {
+            0 => BlockFormat::Deflate,
+            1 => BlockFormat::Zstd,
+            2 => BlockFormat::Plain,
+            _ => return None,
+        };
+        if !blocks.len().is_multiple_of(SIZE) {
+            return None;
+        }
+        let number = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .rev()
+                .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+        };
+        let blocks = blocks.chunks_exact(SIZE).map(|block| Block {
+            tar: DataRange {
+                offset: number(&block[..8]),
+                len: number(&block[16..20]),
+            },
+            blob: DataRange {
+                offset: number(&block[8..16]),
+                len: number(&block[20..24]),
+            },
+            crc: number(&block[24..28]) as u32,
+        });
+        Some(Self {
+            format,
+            blocks: blocks.collect(),
+        })
+    }
+
+    /// Keeps the map beside its blob.
+    pub(super) fn keep(&self, store: &Store, blob: &Digest) -> Result<()> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.push(self.format as u8);
+        for block in &self.blocks {
+            bytes.extend_from_slice(&block.tar.offset.to_le_bytes());
+            bytes.extend_from_slice(&block.blob.offset.to_le_bytes());
+            bytes.extend_from_slice(&(block.tar.len as u32).to_le_bytes());
+            bytes.extend_from_slice(&(block.blob.len as u32).to_le_bytes());
+            bytes.extend_from_slice(&block.crc.to_le_bytes());
+            bytes.extend_from_slice(&[0; 4]);
+        }
+        let mut file = store.temporary_file()?;
+        file.write_all(&bytes)
+            .map_err(Error::io("write", file.path()))?;
+        store.keep_sidecar(Sidecar::Blocks(*blob), file)?;
+        Ok(())
+    }
+
+    /// The number of the block that holds the byte `offset` of the tar.
+    pub fn find(&self, offset: u64) -> Option<usize> {
+        let after = self
+            .blocks
+            .partition_point(|block| block.tar.offset <= offset);
+        let number = after.checked_sub(1)?;
+        let block = self.blocks[number];
+        (offset < block.tar.offset + block.tar.len).then_some(number)
+    }
+}

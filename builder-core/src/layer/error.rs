@@ -1,0 +1,205 @@
+//! What can go wrong with layers and archives, and what to do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::digest::{DiffId, Digest};
+use crate::error::ErrorKind;
+use crate::image_path::{EscapeAsciiLossy as _, ImagePath};
+use crate::store;
+
+/// An error of this room.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store's.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The operating system refused.
+    #[error("cannot {verb} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The answer.
+        source: io::Error,
+    },
+    /// The bytes of a file that should enter a layer can't be read.
+    #[error("cannot read the content of `{path}`")]
+    Content {
+        /// The file, as the layer names it.
+        path: ImagePath,
+        /// The answer.
+        source: io::Error,
+    },
+    /// A file ended early, or went on, while it was read.
+    #[error("`{path}` changed while it was read: expected {expected} bytes, found {}{found}", if *longer { "more than " } else { "" })]
+    ContentSize {
+        /// The file, as the layer names it.
+        path: ImagePath,
+        /// The size of its entry in bytes.
+        expected: u64,
+        /// Bytes found.
+        found: u64,
+        /// Whether there were more.
+        longer: bool,
+    },
+    /// An entry out of order, or a hard link before its file: a bug of the caller.
+    #[error("`{path}` cannot be added to the layer after `{after}`")]
+    Order {
+        /// The entry.
+        path: ImagePath,
+        /// The one before it.
+        after: ImagePath,
+    },
+    /// A value that a tar can't hold.
+    #[error("`{path}` cannot be stored in a tar: {what}")]
+    Unwritable {
+        /// The entry.
+        path: ImagePath,
+        /// Which value.
+        what: &'static str,
+    },
+    /// A tar that is refused.
+    #[error("{source_name} is refused: {problem}{}", entry.as_ref().map(|name| format!(" at `{}`", name.escape_ascii_lossy())).unwrap_or_default())]
+    Tar {
+        /// Whether the tar is a layer of an image, or an archive to add.
+        archive: bool,
+        /// The layer or the archive, in words.
+        source_name: String,
+        /// The name of the entry, as the tar holds it.
+        entry: Option<Vec<u8>>,
+        /// Why.
+        problem: TarProblem,
+    },
+    /// A compressed stream, or the tar in it, can't be read to its end.
+    #[error("{source_name} cannot be read")]
+    Stream {
+        /// Whether it is an archive.
+        archive: bool,
+        /// The layer or the archive, in words.
+        source_name: String,
+        /// The decompressor's answer.
+        source: io::Error,
+    },
+    /// A layer whose tar is not the one that its image's config names.
+    #[error("layer `{layer}` has diff ID `{found}`, but its image names `{expected}`")]
+    DiffId {
+        /// The layer's blob.
+        layer: Digest,
+        /// The config's diff ID.
+        expected: DiffId,
+        /// The diff ID of its bytes.
+        found: DiffId,
+    },
+    /// A file of the store about a layer that makes no sense.
+    #[error("`{}` is damaged", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The compressor refused: a bug, or no memory.
+    #[error("cannot compress a block")]
+    Compress {
+        /// Its answer.
+        source: io::Error,
+    },
+    /// A thread of the pipeline is gone without a word: a bug.
+    #[error("a thread that makes the layer ended early")]
+    Pipeline,
+}
+
+/// Why a tar is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TarProblem {
+    /// A name with `..` that leads out.
+    #[error("a name leads out of the root")]
+    Climbs,
+    /// A name with a NUL byte, or none at all where one is needed.
+    #[error("a name is empty or has a zero byte")]
+    BadName,
+    /// The checksum or a number of a header is wrong.
+    #[error("a header is damaged ({0})")]
+    Header(&'static str),
+    /// An extended header is malformed.
+    #[error("an extended header is malformed")]
+    Extension,
+    /// A name or an extended header beyond the limit.
+    #[error("an extended header is longer than {0} bytes")]
+    ExtensionTooLong(u64),
+    /// The tar ends in the middle of an entry.
+    #[error("it ends early")]
+    Truncated,
+    /// A hard link whose target isn't in this tar before it.
+    #[error("a hard link leads to nothing")]
+    DanglingLink,
+    /// A type of entry that rbuild doesn't know.
+    #[error("an entry has the unknown type `{0}`")]
+    UnknownType(char),
+    /// Something below a path that is no directory.
+    #[error("an entry lies below something that is no directory")]
+    BelowFile,
+    /// A sparse file in a form that is not read.
+    #[error("a sparse file is malformed, or in a form that is not read")]
+    Sparse,
+    /// An owner beyond 32 bits.
+    #[error("an owner's number is too large")]
+    Owner,
+}
+
+/// The result of this room.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// For `map_err`: names the verb and the file.
+    pub fn io<'a>(verb: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
+        move |source| Self::Io {
+            verb,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Content { .. } | Self::ContentSize { .. } | Self::Unwritable { .. } => {
+                ErrorKind::Context
+            }
+            Self::Tar { archive: true, .. } | Self::Stream { archive: true, .. } => {
+                ErrorKind::Context
+            }
+            Self::Tar { .. } | Self::Stream { .. } | Self::DiffId { .. } => ErrorKind::BaseImage,
+            Self::Store(_) | Self::Io { .. } | Self::Damaged { .. } => ErrorKind::Store,
+            Self::Order { .. } | Self::Compress { .. } | Self::Pipeline => ErrorKind::Internal,
+        }
+    }
+
+    fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::ContentSize { .. } => {
+                Some("build again when nothing writes to this file, or exclude it")
+            }
+            Self::Damaged { .. } => Some("delete this file, then build again"),
+            Self::DiffId { .. } => Some("the image is inconsistent; ask whoever made it"),
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for crate::Error {
+    fn from(error: Error) -> Self {
+        let (kind, message, help) = (error.kind(), error.to_string(), error.help());
+        let converted = match error {
+            Error::Store(source) => return Self::from(source),
+            Error::Io { source, .. }
+            | Error::Content { source, .. }
+            | Error::Stream { source, .. }
+            | Error::Compress { source } => Self::new(kind, message).with_source(source),
+            _ => Self::new(kind, message),
+        };
+        match help {
+            Some(help) => converted.with_help(help),
+            None => converted,
+        }
+    }
+}

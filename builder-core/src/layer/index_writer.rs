@@ -1,0 +1,247 @@
+//! Writes a layer's index from records that come in path order.
+//!
+//! ```text
+//! magic            8 bytes
+//! records          one after another, sorted by path; see `record.rs`
+//! pages            offset of every 64th record, 8 bytes each
+//! end of records   8 bytes, the offset where the pages begin
+//! count            8 bytes, number of records
+//! magic            8 bytes
+//! ```
+//!
+//! Numbers are little-endian. The writer adds the directories that are only implied, merges what a tar says about one
+//! path in several places, and at the end gives hard links what their targets have, in a second pass over the file.
+
+use std::io::Write as _;
+
+use super::error::{Error, Result, TarProblem};
+use super::index::LayerIndex;
+use super::record::{self, Mark, Record};
+use crate::entry::EntryKind;
+use crate::image_path::ImagePath;
+use crate::store::{self, Store, TemporaryFile};
+
+/// The first and the last bytes of an index file; the last byte is the version.
+pub(super) const MAGIC: &[u8; 8] = b"RBINDEX\x01";
+/// Records between two entries of the table of pages.
+pub(super) const PAGE: u64 = 64;
+/// Bytes gathered before a write.
+const BUFFER: usize = 64 * 1024;
+
+/// What is wrong with a record: the caller knows what to call the tar.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// The tar says something impossible about a path.
+    Tar(ImagePath, TarProblem),
+    /// Anything else.
+    Other(Error),
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<store::Error> for Problem {
+    fn from(error: store::Error) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// An index in the making.
+#[derive(Debug)]
+pub(super) struct IndexWriter {
+    file: TemporaryFile,
+    buffer: Vec<u8>,
+    flushed: u64,
+    count: u64,
+    pages: Vec<u64>,
+    pending: Option<(Record, u64)>,
+    /// The directories, or what stands in their place, above the last record, each with whether it is one.
+    above: Vec<(ImagePath, bool)>,
+    has_links: bool,
+}
+
+impl IndexWriter {
+    pub(super) fn new(store: &Store) -> Result<Self> {
+        Ok(Self {
+            file: store.temporary_file()?,
+            buffer: MAGIC.to_vec(),
+            flushed: 0,
+            count: 0,
+            pages: Vec::new(),
+            pending: Some((Record::implicit(ImagePath::root()), 0)),
+            above: Vec::new(),
+            has_links: false,
+        })
+    }
+
+    /// Adds a record; its path is not before the last one's. `number` is its place in the tar.
+    pub(super) fn push(&mut self, record: Record, number: u64) -> Result<(), Problem> {
+        if let Some((last, last_number)) = self.pending.take() {
+            if last.entry.path == record.entry.path {
+                let number = if record.implicit || record.mark == Mark::Whiteout {
+                    last_number
+                } else {
+                    number
+                };
+                self.pending = Some((merge(last, record), number));
+                return Ok(());
+            }
+            if last.mark == Mark::Whiteout && record.entry.path.starts_with(&last.entry.path) {
+                // What is below a hidden path was made again, and the path with it.
+                let kept = if record.mark == Mark::Whiteout {
+                    self.pending = Some((last, last_number));
+                    return Ok(());
+                } else {
+                    merge(Record::implicit(last.entry.path.clone()), last)
+                };
+                self.emit(&kept, last_number)?;
+            } else {
+                self.emit(&last, last_number)?;
+            }
+        }
+        self.pending = Some((record, number));
+        Ok(())
+    }
+
+    /// Writes a record after the directories that it implies.
+    fn emit(&mut self, record: &Record, number: u64) -> Result<(), Problem> {
+        let path = &record.entry.path;
+        while self
+            .above
+            .last()
+            .is_some_and(|(above, _)| !path.starts_with(above))
+        {
+            self.above.pop();
+        }
+        if let Some((above, false)) = self.above.last() {
+            return Err(Problem::Tar(above.clone(), TarProblem::BelowFile));
+        }
+        let known = self.above.len();
+        for ancestor in path.ancestors().into_iter().skip(known) {
+            self.write(&Record::implicit(ancestor.clone()), number)?;
+            self.above.push((ancestor, true));
+        }
+        self.write(record, number)?;
+        self.above.push((path.clone(), record.is_directory()));
+        Ok(())
+    }
+
+    fn write(&mut self, record: &Record, number: u64) -> Result<()> {
+        if self.count.is_multiple_of(PAGE) {
+            self.pages.push(self.flushed + self.buffer.len() as u64);
+        }
+        self.count += 1;
+        self.has_links |= matches!(record.entry.kind, EntryKind::HardLink { .. });
+        record::encode(record, number, &mut self.buffer);
+        if self.buffer.len() >= BUFFER {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let written = self.file.write_all(&self.buffer);
+        written.map_err(Error::io("write", self.file.path()))?;
+        self.flushed += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Completes the file, hard links included.
+    pub(super) fn finish(mut self, store: &Store) -> Result<TemporaryFile, Problem> {
+        if let Some((last, number)) = self.pending.take() {
+            self.emit(&last, number)?;
+        }
+        let has_links = self.has_links;
+        let file = self.close()?;
+        if has_links {
+            resolve_links(store, file)
+        } else {
+            Ok(file)
+        }
+    }
+
+    fn close(mut self) -> Result<TemporaryFile> {
+        let end = self.flushed + self.buffer.len() as u64;
+        for page in std::mem::take(&mut self.pages) {
+            self.buffer.extend_from_slice(&page.to_le_bytes());
+        }
+        self.buffer.extend_from_slice(&end.to_le_bytes());
+        self.buffer.extend_from_slice(&self.count.to_le_bytes());
+        self.buffer.extend_from_slice(MAGIC);
+        self.flush()?;
+        Ok(self.file)
+    }
+}
+
+/// What two records of one path, in the order of the tar, say together: the last entry wins, whatever hides the
+/// layers below stays.
+fn merge(earlier: Record, later: Record) -> Record {
+    let hides = |record: &Record| record.opaque || record.mark == Mark::Whiteout;
+    let opaque = hides(&earlier) || hides(&later);
+    let weak = |record: &Record| record.implicit || record.mark == Mark::Whiteout;
+    let mut kept = match (weak(&earlier), weak(&later)) {
+        (_, false) => later,
+        (false, true) => earlier,
+        (true, true) if later.mark == Mark::Present => later,
+        (true, true) => earlier,
+    };
+    kept.opaque = opaque && kept.mark == Mark::Present;
+    kept
+}
+
+/// Writes the index again, with hard links that know their file.
+fn resolve_links(store: &Store, file: TemporaryFile) -> Result<TemporaryFile, Problem> {
+    let first = LayerIndex::from_temporary(file)?;
+    let mut groups = Vec::new();
+    for numbered in first.numbered() {
+        let (record, number) = numbered?;
+        if matches!(record.entry.kind, EntryKind::HardLink { .. }) {
+            groups.push(find_file(&first, &record, number)?.1);
+        }
+    }
+    groups.sort_unstable();
+    groups.dedup();
+
+    let mut second = IndexWriter::new(store)?;
+    for numbered in first.numbered() {
+        let (mut record, number) = numbered?;
+        if matches!(record.entry.kind, EntryKind::HardLink { .. }) {
+            let (file, group) = find_file(&first, &record, number)?;
+            record.data = file.data;
+            record.link_group = Some(group);
+            record.entry = crate::entry::Entry {
+                path: record.entry.path,
+                kind: EntryKind::HardLink {
+                    target: file.entry.path.clone(),
+                },
+                ..file.entry
+            };
+        } else if !record.implicit && groups.binary_search(&number).is_ok() {
+            record.link_group = Some(number);
+        }
+        second.push(record, number)?;
+    }
+    if let Some((last, number)) = second.pending.take() {
+        second.emit(&last, number)?;
+    }
+    Ok(second.close()?)
+}
+
+/// The file that a hard link leads to, through other links, and its number. A target must come before its link.
+fn find_file(index: &LayerIndex, link: &Record, number: u64) -> Result<(Record, u64), Problem> {
+    let dangling = || Problem::Tar(link.entry.path.clone(), TarProblem::DanglingLink);
+    let (mut here, mut place) = (link.clone(), number);
+    while let EntryKind::HardLink { target } = &here.entry.kind {
+        let (found, found_number) = index.get_numbered(target)?.ok_or_else(dangling)?;
+        let earlier = found_number < place && found.mark == Mark::Present;
+        if !earlier || found.entry.is_directory() {
+            return Err(dangling());
+        }
+        (here, place) = (found, found_number);
+    }
+    Ok((here, place))
+}

@@ -1,0 +1,31 @@
+//! Layers: entries to tar and blob, tar to entries, and a file's bytes out of the middle of a blob.
+//!
+//! Follows the OCI image layer specification. `write` makes layers, `read` indexes those of others and archives,
+//! `index` answers what a layer holds, `data` opens a file's bytes. Nothing here unpacks into a directory.
+
+pub mod archive;
+pub mod block;
+pub mod blocks;
+pub mod compress;
+pub mod data;
+pub mod decompress;
+pub mod error;
+mod frame;
+pub mod header;
+pub mod index;
+mod index_writer;
+mod pipeline;
+pub mod read;
+pub mod record;
+mod sort;
+pub mod whiteout;
+pub mod write;
+
+pub use compress::Compression;
+pub use data::{DataReader, LayerData, open_data};
+pub use decompress::{Packing, detect_archive};
+pub use error::{Error, Result, TarProblem};
+pub use index::LayerIndex;
+pub use read::{Archive, index_archive, index_layer};
+pub use record::{DataRange, Mark, Record};
+pub use write::{Layer, LayerOptions, LayerWriter};

@@ -1,0 +1,324 @@
+//! Tar bytes to an index: of a layer that someone else made, or of an archive that ADD unpacks.
+//!
+//! Follows the OCI image layer specification for layers; an archive is the same without whiteouts. It refuses and
+//! never guesses: a name that leads out, a link to nothing, an entry below a file, a damaged header, an endless name.
+//! A leading `/` or `./` is dropped. Memory is bounded whatever the tar's size; bytes are not kept, only where they
+//! are. Of several entries for one path the last wins.
+
+use std::io::{self, BufReader, Read, Write};
+
+use super::data::LayerData;
+use super::decompress;
+use super::error::{Error, Result, TarProblem};
+use super::frame::{Frame, FrameError, Frames};
+use super::index::LayerIndex;
+use super::index_writer::{IndexWriter, Problem};
+use super::record::{DataRange, Record};
+use super::sort::Sorter;
+use super::whiteout::{self, Marker};
+use crate::digest::{DiffId, Hasher};
+use crate::entry::{Entry, EntryKind};
+use crate::image_path::ImagePath;
+use crate::oci::Descriptor;
+use crate::store::{self, Sidecar, Store, TemporaryFile};
+
+/// Bytes read at a time.
+const BUFFER: usize = 128 * 1024;
+
+/// Streams a layer's blob once and keeps its index. The blob's digest and size are checked, and its diff ID where one
+/// is given. An index that is there already is used as it is, if the diff ID is given.
+pub fn index_layer(
+    store: &Store,
+    descriptor: &Descriptor,
+    diff_id: Option<&DiffId>,
+) -> Result<(DiffId, LayerIndex)> {
+    if let Some(diff_id) = diff_id
+        && let Some(index) = LayerIndex::open(store, diff_id)?
+    {
+        return Ok((*diff_id, index));
+    }
+    let what = What::layer(descriptor);
+    let (index, found) = unpack(store, descriptor, |tar| make_index(store, tar, &what))?;
+    check_diff_id(descriptor, diff_id, found)?;
+    let which = Sidecar::Index(found);
+    let file = store.keep_sidecar(which, index)?;
+    Ok((
+        found,
+        LayerIndex::from_file(file, store.sidecar_path(which))?,
+    ))
+}
+
+/// An archive's index, and its uncompressed bytes to which the index' data ranges refer.
+#[derive(Debug)]
+pub struct Archive {
+    /// What it holds. Nothing in it hides anything.
+    pub index: LayerIndex,
+    /// The uncompressed tar; deleted when dropped.
+    pub spool: TemporaryFile,
+}
+
+impl Archive {
+    /// Opens the archive's bytes, for the data ranges of its index.
+    pub fn data(&self) -> Result<LayerData> {
+        let path = self.spool.path();
+        let file = self
+            .spool
+            .file()
+            .try_clone()
+            .map_err(Error::io("open", path))?;
+        Ok(LayerData::from_plain(file, path.to_owned()))
+    }
+}
+
+/// Reads a tar that is no layer, compressed or not: names that would be whiteouts are ordinary. `name` names the
+/// archive in an error.
+pub fn index_archive(store: &Store, name: &str, tar: impl Read + Send) -> Result<Archive> {
+    let what = What {
+        archive: true,
+        name: format!("archive `{name}`"),
+    };
+    let opened = decompress::open(BufReader::with_capacity(BUFFER, tar));
+    let (_, mut opened) = opened.map_err(|source| what.stream(source))?;
+    let mut tee = Tee {
+        inner: &mut opened,
+        spool: store.temporary_file()?,
+        failed: None,
+    };
+    let mut buffered = BufReader::with_capacity(BUFFER, &mut tee);
+    let indexed = make_index(store, &mut buffered, &what);
+    drop(buffered);
+    if let Some(failure) = tee.failed {
+        return Err(Error::io("write", tee.spool.path())(failure));
+    }
+    let spool = tee.spool;
+    Ok(Archive {
+        index: LayerIndex::from_temporary(indexed?)?,
+        spool,
+    })
+}
+
+/// Streams a blob's tar through `visit` to its last byte, checks the blob, and gives the diff ID.
+pub(super) fn unpack<T>(
+    store: &Store,
+    descriptor: &Descriptor,
+    visit: impl FnOnce(&mut dyn Read) -> Result<T>,
+) -> Result<(T, DiffId)> {
+    let what = What::layer(descriptor);
+    let mut blob = store.open_blob(descriptor)?;
+    let (visited, rest, hasher) = {
+        let opened = decompress::open(BufReader::with_capacity(BUFFER, &mut blob));
+        let (_, inner) = opened.map_err(|source| what.stream(source))?;
+        let mut hashing = Hashing {
+            inner,
+            hasher: Hasher::new(),
+        };
+        let mut buffered = BufReader::with_capacity(BUFFER, &mut hashing);
+        let visited = visit(&mut buffered);
+        let rest = match &visited {
+            Ok(_) => io::copy(&mut buffered, &mut io::sink()).map(|_| ()),
+            Err(_) => Ok(()),
+        };
+        drop(buffered);
+        (visited, rest, hashing.hasher)
+    };
+    // A damaged blob explains whatever else is wrong with its content.
+    blob.verify_rest()?;
+    rest.map_err(|source| what.stream(source))?;
+    Ok((visited?, DiffId(hasher.finish())))
+}
+
+pub(super) fn check_diff_id(
+    descriptor: &Descriptor,
+    expected: Option<&DiffId>,
+    found: DiffId,
+) -> Result<()> {
+    match expected {
+        Some(expected) if *expected != found => Err(Error::DiffId {
+            layer: descriptor.digest,
+            expected: *expected,
+            found,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// What is being read, for errors and for the meaning of names.
+#[derive(Debug)]
+pub(super) struct What {
+    archive: bool,
+    name: String,
+}
+
+impl What {
+    pub(super) fn layer(descriptor: &Descriptor) -> Self {
+        Self {
+            archive: false,
+            name: format!("layer `{}`", descriptor.digest),
+        }
+    }
+
+    /// The error of a stream; a damaged blob's own where that is the cause.
+    pub(super) fn stream(&self, source: io::Error) -> Error {
+        match source.downcast::<store::Error>() {
+            Ok(own) => own.into(),
+            Err(source) => Error::Stream {
+                archive: self.archive,
+                source_name: self.name.clone(),
+                source,
+            },
+        }
+    }
+
+    fn refuse(&self, entry: Option<Vec<u8>>, problem: TarProblem) -> Error {
+        Error::Tar {
+            archive: self.archive,
+            source_name: self.name.clone(),
+            entry,
+            problem,
+        }
+    }
+
+    fn problem(&self, problem: Problem) -> Error {
+        match problem {
+            Problem::Other(error) => error,
+            Problem::Tar(path, problem) => self.refuse(Some(path.as_relative().to_vec()), problem),
+        }
+    }
+}
+
+/// Reads all entries and writes their index.
+fn make_index(store: &Store, tar: &mut dyn Read, what: &What) -> Result<TemporaryFile> {
+    let mut sorter = Sorter::new(store);
+    let mut frames = Frames::new(tar);
+    let mut number = 0;
+    loop {
+        let frame = match frames.next() {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break,
+            Err(FrameError::Stream(source)) => return Err(what.stream(source)),
+            Err(FrameError::Refused(entry, problem)) => return Err(what.refuse(entry, problem)),
+        };
+        number += 1;
+        let read = read_record(&frame, !what.archive);
+        let record = read.map_err(|problem| what.refuse(Some(frame.name.clone()), problem))?;
+        if let Some(record) = record {
+            sorter.push(&record, number)?;
+        }
+    }
+    let mut writer = IndexWriter::new(store)?;
+    let sorted = sorter.finish(|record, number| writer.push(record, number));
+    sorted.map_err(|problem| what.problem(problem))?;
+    writer
+        .finish(store)
+        .map_err(|problem| what.problem(problem))
+}
+
+/// What an entry says; none where it says nothing in an image.
+fn read_record(frame: &Frame, markers: bool) -> Result<Option<Record>, TarProblem> {
+    let path = clean(&frame.name)?;
+    if markers {
+        match whiteout::read(&path) {
+            Marker::None => {}
+            Marker::Ignored => return Ok(None),
+            Marker::Whiteout(hidden) => return Ok(Some(Record::whiteout(hidden))),
+            Marker::Opaque(directory) => {
+                let mut record = Record::implicit(directory);
+                record.opaque = true;
+                return Ok(Some(record));
+            }
+        }
+    }
+    let kind = read_kind(frame)?;
+    if path.is_root() && !matches!(kind, EntryKind::Directory) {
+        return Err(TarProblem::BadName);
+    }
+    let data = matches!(kind, EntryKind::File { .. }).then_some(DataRange {
+        offset: frame.offset,
+        len: frame.size,
+    });
+    let entry = Entry {
+        path,
+        kind,
+        mode: frame.mode,
+        uid: frame.uid,
+        gid: frame.gid,
+        mtime: frame.mtime,
+        xattrs: frame.xattrs.clone(),
+    };
+    Ok(Some(Record::present(entry, data)))
+}
+
+/// The type of an entry, with what only that type has.
+fn read_kind(frame: &Frame) -> Result<EntryKind, TarProblem> {
+    Ok(match frame.kind {
+        b'1' => EntryKind::HardLink {
+            target: clean(&frame.link)?,
+        },
+        b'2' if frame.link.is_empty() || frame.link.contains(&0) => {
+            return Err(TarProblem::BadName);
+        }
+        b'2' => EntryKind::Symlink {
+            target: frame.link.clone(),
+        },
+        b'3' => EntryKind::CharDevice {
+            major: frame.device.0,
+            minor: frame.device.1,
+        },
+        b'4' => EntryKind::BlockDevice {
+            major: frame.device.0,
+            minor: frame.device.1,
+        },
+        b'5' => EntryKind::Directory,
+        b'6' => EntryKind::Fifo,
+        _ => EntryKind::File { size: frame.size },
+    })
+}
+
+/// The path of a name; refuses one that leads out of the root on its way, or is none.
+fn clean(name: &[u8]) -> Result<ImagePath, TarProblem> {
+    if name.is_empty() || name.contains(&0) {
+        return Err(TarProblem::BadName);
+    }
+    let mut depth = 0_usize;
+    for component in name.split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => depth = depth.checked_sub(1).ok_or(TarProblem::Climbs)?,
+            _ => depth += 1,
+        }
+    }
+    Ok(ImagePath::clean([b"/", name].concat()))
+}
+
+/// Hashes what goes through.
+struct Hashing<R> {
+    inner: R,
+    hasher: Hasher,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let taken = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..taken]);
+        Ok(taken)
+    }
+}
+
+/// Writes what goes through into a file.
+struct Tee<R> {
+    inner: R,
+    spool: TemporaryFile,
+    failed: Option<io::Error>,
+}
+
+impl<R: Read> Read for Tee<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let taken = self.inner.read(buffer)?;
+        if let Err(error) = self.spool.write_all(&buffer[..taken]) {
+            let kind = error.kind();
+            self.failed = Some(error);
+            return Err(kind.into());
+        }
+        Ok(taken)
+    }
+}

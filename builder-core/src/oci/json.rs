@@ -1,0 +1,58 @@
+//! The one place that turns a document into bytes, and bytes into a document.
+//!
+//! Compact JSON, fields in the order of the struct, maps in the order of their keys: equal documents are equal bytes.
+//! The digest of a document that someone else wrote is of the bytes received, never of bytes made here.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::ErrorKind;
+
+/// A document that can't be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The bytes are not JSON, or not such a document.
+    #[error("{what} is not valid")]
+    Read {
+        /// What the bytes should have been.
+        what: String,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A value that JSON has no form for: a bug.
+    #[error("{what} has no form in JSON")]
+    Write {
+        /// What was being written.
+        what: &'static str,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+impl From<Error> for crate::Error {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::Read { .. } => ErrorKind::BaseImage,
+            Error::Write { .. } => ErrorKind::Internal,
+        };
+        let message = error.to_string();
+        match error {
+            Error::Read { source, .. } | Error::Write { source, .. } => {
+                Self::new(kind, message).with_source(source)
+            }
+        }
+    }
+}
+
+/// The bytes of `document`: compact, without a newline at the end. `what` names it in an error.
+pub fn to_bytes<T: Serialize>(what: &'static str, document: &T) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(document).map_err(|source| Error::Write { what, source })
+}
+
+/// Reads a document. `what` names it in an error, for example "the manifest `sha256:…`".
+pub fn from_bytes<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|source| Error::Read {
+        what: what.to_owned(),
+        source,
+    })
+}

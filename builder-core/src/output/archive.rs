@@ -1,0 +1,189 @@
+//! An image as one tar file: OCI layout (`type=oci`) or what `docker save` writes (`type=docker`).
+//!
+//! Follows the OCI image layout specification. Both hold `manifest.json` with paths into `blobs/sha256`, so that
+//! `docker load`, podman, skopeo and umoci take either. Blobs are copied from the store as they are.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::oci::descriptor::{Descriptor, IMAGE_NAME, REF_NAME};
+use crate::oci::index::ImageIndex;
+use crate::oci::json;
+use crate::output::{Bundle, Problem};
+use crate::store::Store;
+
+/// The content of `oci-layout`.
+pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    /// OCI layout with `manifest.json`.
+    Oci,
+    /// `manifest.json` and blobs alone.
+    Docker,
+}
+
+/// One item of `manifest.json` (Docker image specification, "Combined Image JSON + Filesystem Changeset Format").
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerItem {
+    config: String,
+    repo_tags: Vec<String>,
+    layers: Vec<String>,
+}
+
+/// Writes the archive and returns its size in bytes.
+pub(crate) fn write(
+    store: &Store,
+    bundle: &Bundle<'_>,
+    flavour: Flavour,
+    file: &mut File,
+    progress: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<u64> {
+    let mut archive = Archive {
+        file,
+        written: 0,
+        mtime: bundle.time.seconds.max(0).unsigned_abs(),
+    };
+    if flavour == Flavour::Oci {
+        archive.bytes("oci-layout", LAYOUT)?;
+        archive.bytes("index.json", &index(bundle)?)?;
+    }
+    archive.bytes("manifest.json", &docker_manifest(bundle)?)?;
+    let image = bundle.image;
+    let mut seen = BTreeSet::new();
+    let head = if flavour == Flavour::Oci {
+        Some(&image.manifest)
+    } else {
+        None
+    };
+    let documents = head
+        .into_iter()
+        .chain([&image.config])
+        .map(|blob| (blob, true));
+    let layers = image
+        .layers
+        .iter()
+        .map(|layer| (&layer.descriptor, layer.fresh));
+    for (blob, fresh) in documents.chain(layers) {
+        if seen.insert(blob.digest) {
+            archive.blob(store, blob, fresh)?;
+            progress(archive.written)?;
+        }
+    }
+    archive.end()
+}
+
+/// The index of a layout with this image alone: one entry a reference, or one without a name.
+pub(crate) fn index(bundle: &Bundle<'_>) -> Result<Vec<u8>> {
+    let entry = |reference: &crate::reference::Reference| {
+        let named = bundle
+            .image
+            .manifest
+            .clone()
+            .with_annotation(IMAGE_NAME, &reference.to_string());
+        named.with_annotation(REF_NAME, reference.tag().unwrap_or("latest"))
+    };
+    let mut entries: Vec<Descriptor> = bundle.references.iter().map(entry).collect();
+    if entries.is_empty() {
+        entries.push(bundle.image.manifest.clone());
+    }
+    Ok(ImageIndex::new(entries).to_bytes()?)
+}
+
+fn docker_manifest(bundle: &Bundle<'_>) -> Result<Vec<u8>> {
+    let item = DockerItem {
+        config: blob_path(&bundle.image.config.digest),
+        repo_tags: bundle
+            .references
+            .iter()
+            .map(crate::reference::Reference::familiar)
+            .collect(),
+        layers: bundle
+            .image
+            .layers
+            .iter()
+            .map(|layer| blob_path(&layer.descriptor.digest))
+            .collect(),
+    };
+    Ok(json::to_bytes("manifest.json", &[item])?)
+}
+
+fn blob_path(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+struct Archive<'f> {
+    file: &'f mut File,
+    written: u64,
+    mtime: u64,
+}
+
+impl Archive<'_> {
+    fn bytes(&mut self, name: &str, content: &[u8]) -> Result<()> {
+        self.header(name, content.len() as u64)?;
+        self.file.write_all(content).map_err(Problem::writing)?;
+        self.pad(content.len() as u64)
+    }
+
+    fn blob(&mut self, store: &Store, blob: &Descriptor, fresh: bool) -> Result<()> {
+        self.header(&blob_path(&blob.digest), blob.size)?;
+        let copied = super::copy_blob(store, blob, fresh, self.file)?;
+        self.pad(copied)
+    }
+
+    fn header(&mut self, name: &str, size: u64) -> Result<()> {
+        let mut header = tar::Header::new_ustar();
+        header.set_path(name).map_err(Problem::writing)?;
+        header.set_size(size);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(self.mtime);
+        header.set_cksum();
+        self.file
+            .write_all(header.as_bytes())
+            .map_err(Problem::writing)?;
+        self.written += 512;
+        Ok(())
+    }
+
+    fn pad(&mut self, size: u64) -> Result<()> {
+        let padding = (512 - size % 512) % 512;
+        self.file
+            .write_all(&[0; 512][..padding as usize])
+            .map_err(Problem::writing)?;
+        self.written += size + padding;
+        Ok(())
+    }
+
+    fn end(mut self) -> Result<u64> {
+        self.file.write_all(&[0; 1024]).map_err(Problem::writing)?;
+        self.written += 1024;
+        Ok(self.written)
+    }
+}
+
+/// Whether a file looks like an archive that this module wrote: its first member says so.
+pub(crate) fn is_image_archive(mut file: impl io::Read) -> bool {
+    let mut block = [0; 512];
+    if file.read_exact(&mut block).is_err() {
+        return false;
+    }
+    let header = tar::Header::from_byte_slice(&block);
+    let name = header.path_bytes();
+    let ours = [
+        &b"oci-layout"[..],
+        b"index.json",
+        b"manifest.json",
+        b"blobs/",
+        b"blobs/sha256/",
+    ];
+    header.cksum().is_ok() && ours.contains(&&*name)
+}

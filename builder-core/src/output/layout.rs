@@ -1,0 +1,77 @@
+//! An image as a directory: an OCI image layout (`type=oci-dir`).
+//!
+//! Blobs are linked from the store where both are on one file system, and copied otherwise. A layout that is there
+//! already is added to; its `index.json` is replaced in one step, after the blobs.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+
+use crate::error::Result;
+use crate::oci::descriptor::{Descriptor, IMAGE_NAME};
+use crate::oci::index::ImageIndex;
+use crate::output::whole_file::WholeFile;
+use crate::output::{Bundle, Problem, archive};
+use crate::store::Store;
+
+/// Writes the layout and returns the bytes of its blobs.
+pub(crate) fn write(store: &Store, bundle: &Bundle<'_>, directory: &Path) -> Result<u64> {
+    let blobs = directory.join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).map_err(Problem::at("create", &blobs))?;
+    let image = bundle.image;
+    let documents = [&image.manifest, &image.config].map(|blob| (blob, true));
+    let layers = image
+        .layers
+        .iter()
+        .map(|layer| (&layer.descriptor, layer.fresh));
+    let mut bytes = 0;
+    for (blob, fresh) in documents.into_iter().chain(layers) {
+        put(store, blob, fresh, &blobs)?;
+        bytes += blob.size;
+    }
+    replace(&directory.join("oci-layout"), archive::LAYOUT)?;
+    let index = merged_index(bundle, directory)?;
+    replace(&directory.join("index.json"), &index)?;
+    Ok(bytes)
+}
+
+fn put(store: &Store, blob: &Descriptor, fresh: bool, blobs: &Path) -> Result<()> {
+    let path = blobs.join(blob.digest.hex());
+    if path.metadata().is_ok_and(|found| found.len() == blob.size) {
+        return Ok(());
+    }
+    let mut whole = WholeFile::create(&path).map_err(Problem::at("create", &path))?;
+    super::copy_blob(store, blob, fresh, whole.file())?;
+    Ok(whole.persist().map_err(Problem::at("write", &path))?)
+}
+
+/// The entries of this image, and those of the layout's own index that have other names.
+fn merged_index(bundle: &Bundle<'_>, directory: &Path) -> Result<Vec<u8>> {
+    let fresh = archive::index(bundle)?;
+    let path = directory.join("index.json");
+    let Ok(bytes) = std::fs::read(&path) else {
+        return Ok(fresh);
+    };
+    let mut fresh = ImageIndex::from_bytes("index.json", &fresh)?;
+    let known = ImageIndex::from_bytes(&path.display().to_string(), &bytes)?;
+    let replaced = |old: &Descriptor| {
+        fresh.manifests.iter().any(|new| {
+            new.annotation(IMAGE_NAME) == old.annotation(IMAGE_NAME)
+                && (new.annotation(IMAGE_NAME).is_some() || new.digest == old.digest)
+        })
+    };
+    let kept: Vec<Descriptor> = known
+        .manifests
+        .into_iter()
+        .filter(|old| !replaced(old))
+        .collect();
+    fresh.manifests.splice(0..0, kept);
+    Ok(fresh.to_bytes()?)
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut whole = WholeFile::create(path).map_err(Problem::at("create", path))?;
+    let file: &mut File = whole.file();
+    file.write_all(bytes).map_err(Problem::at("write", path))?;
+    Ok(whole.persist().map_err(Problem::at("write", path))?)
+}

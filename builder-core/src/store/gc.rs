@@ -1,0 +1,186 @@
+//! Garbage collection: marks what the tags reach, deletes the rest.
+//!
+//! It holds the store's lock alone, so that no build can be using what no tag reaches yet. Blobs that no tag reaches
+//! but someone else wants, such as the cache, are handed in. A layer's index stays after its blob unless asked.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::error::{Error, Result};
+use super::lock::{Lock, Mode};
+use super::{Store, layout};
+use crate::digest::Digest;
+use crate::oci::{Descriptor, ImageIndex, ImageManifest};
+
+/// What to collect, and how.
+#[derive(Clone, Debug, Default)]
+pub struct GcOptions {
+    /// Wait until no build uses the store; otherwise fail with [`Error::InUse`].
+    pub wait: bool,
+    /// Blobs to keep beside those that the tags reach.
+    pub keep: Vec<Digest>,
+    /// Delete the indexes of layers that no image has, too.
+    pub indexes: bool,
+    /// Count only, delete nothing.
+    pub dry_run: bool,
+}
+
+/// What a collection deleted, or would delete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Number of blobs.
+    pub blobs: u64,
+    /// Number of files about layers.
+    pub sidecars: u64,
+    /// Bytes of both.
+    pub bytes: u64,
+}
+
+/// Documents larger than this are not walked: 16 MiB, far above any manifest.
+const DOCUMENT_LIMIT: u64 = 16 * 1024 * 1024;
+/// An index in an index in an index … ends here.
+const DEPTH: u32 = 8;
+
+/// What is reachable.
+#[derive(Debug, Default)]
+struct Marked {
+    blobs: BTreeSet<Digest>,
+    diff_ids: BTreeSet<Digest>,
+}
+
+impl Store {
+    /// Deletes the blobs that no tag reaches, and the files about layers that are gone.
+    pub fn collect(&self, options: &GcOptions) -> Result<Collected> {
+        let path = self.lock_path("use");
+        let _alone = if options.wait {
+            Lock::wait(&path, Mode::Exclusive)?
+        } else {
+            Lock::try_now(&path, Mode::Exclusive)?.ok_or_else(|| Error::InUse {
+                root: self.root().to_owned(),
+            })?
+        };
+        let mut marked = Marked::default();
+        marked.blobs.extend(&options.keep);
+        for entry in layout::read(self)?.manifests {
+            mark(self, &entry, DEPTH, &mut marked);
+        }
+        let mut collected = Collected::default();
+        sweep_blobs(self, &marked, options, &mut collected)?;
+        sweep_sidecars(self, &marked, options, &mut collected)?;
+        Ok(collected)
+    }
+}
+
+/// Marks a blob and what it names. A document that is missing or damaged names nothing: collection must work on the
+/// stores that need it most.
+fn mark(store: &Store, descriptor: &Descriptor, depth: u32, marked: &mut Marked) {
+    if !marked.blobs.insert(descriptor.digest) || depth == 0 {
+        return;
+    }
+    let document = || {
+        store
+            .read_document(descriptor, DOCUMENT_LIMIT)
+            .unwrap_or_default()
+    };
+    if descriptor.media_type.is_index() {
+        if let Ok(index) = ImageIndex::from_bytes("an index", &document()) {
+            for manifest in &index.manifests {
+                mark(store, manifest, depth - 1, marked);
+            }
+        }
+    } else if descriptor.media_type.is_manifest()
+        && let Ok(manifest) = ImageManifest::from_bytes("a manifest", &document())
+    {
+        marked
+            .blobs
+            .extend(manifest.layers.iter().map(|layer| layer.digest));
+        marked.blobs.insert(manifest.config.digest);
+        mark_diff_ids(store, &manifest.config, marked);
+    }
+}
+
+/// Marks the diff IDs that a config names.
+fn mark_diff_ids(store: &Store, config: &Descriptor, marked: &mut Marked) {
+    let bytes = store
+        .read_document(config, DOCUMENT_LIMIT)
+        .unwrap_or_default();
+    let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let ids = document["rootfs"]["diff_ids"].as_array();
+    for id in ids
+        .into_iter()
+        .flatten()
+        .filter_map(serde_json::Value::as_str)
+    {
+        marked.diff_ids.extend(id.parse::<Digest>());
+    }
+}
+
+fn sweep_blobs(
+    store: &Store,
+    marked: &Marked,
+    options: &GcOptions,
+    collected: &mut Collected,
+) -> Result<()> {
+    for_each_file(&store.root().join("blobs/sha256"), |name, path, size| {
+        let Ok(digest) = format!("sha256:{name}").parse::<Digest>() else {
+            return Ok(());
+        };
+        if !marked.blobs.contains(&digest) {
+            delete(path, options)?;
+            collected.blobs += 1;
+            collected.bytes += size;
+        }
+        Ok(())
+    })
+}
+
+fn sweep_sidecars(
+    store: &Store,
+    marked: &Marked,
+    options: &GcOptions,
+    collected: &mut Collected,
+) -> Result<()> {
+    for_each_file(&store.root().join("layers"), |name, path, size| {
+        let Some((hex, kind)) = name.split_once('.') else {
+            return Ok(());
+        };
+        let Ok(digest) = format!("sha256:{hex}").parse::<Digest>() else {
+            return Ok(());
+        };
+        let wanted = match kind {
+            "blocks" => marked.blobs.contains(&digest),
+            "tar" => marked.diff_ids.contains(&digest),
+            "index" => !options.indexes || marked.diff_ids.contains(&digest),
+            _ => true,
+        };
+        if !wanted {
+            delete(path, options)?;
+            collected.sidecars += 1;
+            collected.bytes += size;
+        }
+        Ok(())
+    })
+}
+
+fn delete(path: &Path, options: &GcOptions) -> Result<()> {
+    if options.dry_run {
+        return Ok(());
+    }
+    std::fs::remove_file(path).map_err(Error::io("delete", path))
+}
+
+/// Calls `visit` with the name, path and length in bytes of every file in `folder`.
+fn for_each_file(
+    folder: &Path,
+    mut visit: impl FnMut(&str, &Path, u64) -> Result<()>,
+) -> Result<()> {
+    for found in std::fs::read_dir(folder).map_err(Error::io("list", folder))? {
+        let found = found.map_err(Error::io("list", folder))?;
+        let path = found.path();
+        let size = found.metadata().map_err(Error::io("read", &path))?.len();
+        if let Some(name) = found.file_name().to_str() {
+            visit(name, &path, size)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! The store: the one owner of bytes. Everything enters it (pull, import, layer) and everything leaves from it.
+//!
+//! It is an OCI image layout on disk that any OCI tool can read, with rbuild's own folders beside it:
+//!
+//! ```text
+//! ROOT/
+//!   oci-layout               {"imageLayoutVersion":"1.0.0"}
+//!   index.json               one entry a tag; replaced by rename, under locks/index
+//!   blobs/sha256/<digest>    manifests, configs, layers; complete or absent; never changed
+//!   layers/<diff ID>.index   a layer's entries and where their bytes are
+//!   layers/<digest>.blocks   where the compressed blocks of a layer of rbuild's are
+//!   layers/<diff ID>.tar     an uncompressed copy of a layer that can't be read at random
+//!   cache/                   build cache, written by the cache room
+//!   locks/use                shared: a build; exclusive: garbage collection
+//!   locks/index              exclusive: a change of index.json
+//!   tmp/                     files in the making, each locked by its process
+//! ```
+//!
+//! Several processes may use one store at the same time, and each may be killed at any moment: files get their names
+//! by rename when they are complete, locks end with their process, and what a killed process left in `tmp/` is
+//! deleted by the next one that opens the store. Protection against power failure is deliberately not promised; a
+//! blob that it damaged is found when it is read.
+//!
+//! The store doesn't know what a layer, an image or a cache key is.
+
+pub mod blob;
+pub mod error;
+pub mod gc;
+pub mod layout;
+pub mod lock;
+pub mod sidecar;
+pub mod temporary;
+#[cfg(test)]
+mod tests;
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use blob::{BlobWriter, VerifiedReader};
+pub use error::{Error, Result};
+pub use gc::{Collected, GcOptions};
+pub use lock::Lock;
+pub use sidecar::Sidecar;
+pub use temporary::{TemporaryDirectory, TemporaryFile};
+
+use crate::digest::Digest;
+use crate::oci::Descriptor;
+use lock::Mode;
+
+/// A handle on a store. Clones are the same store; it may be used by many threads.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: Arc<PathBuf>,
+}
+
+/// The folders of a store.
+const FOLDERS: &[&str] = &["blobs/sha256", "layers", "cache", "locks", "outputs", "tmp"];
+
+impl Store {
+    /// Opens the store in `root`, makes it where it is missing, and deletes what killed processes left. Fails where
+    /// `root` can't be written, or holds a layout of another version.
+    pub fn open(root: &Path) -> Result<Self> {
+        for folder in FOLDERS {
+            let path = root.join(folder);
+            std::fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+        }
+        let store = Self {
+            root: Arc::new(root.to_owned()),
+        };
+        temporary::clean(&root.join("tmp"))?;
+        layout::prepare(&store)?;
+        Ok(store)
+    }
+
+    /// The folder that it lies in.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where a lock file lies.
+    fn lock_path(&self, name: &str) -> PathBuf {
+        self.root.join("locks").join(name)
+    }
+
+    /// Says that a build uses the store: nothing is collected while the lock lives. Waits for a collection to end.
+    pub fn lock_for_use(&self) -> Result<Lock> {
+        Lock::wait(&self.lock_path("use"), Mode::Shared)
+    }
+
+    /// Starts a blob. Nothing is visible before [`BlobWriter::finish`]; dropped earlier, nothing is left.
+    pub fn blob_writer(&self) -> Result<BlobWriter> {
+        BlobWriter::new(self)
+    }
+
+    /// Stores a small blob and gives its digest.
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
+        let digest = Digest::of(bytes);
+        if self.blob_size(&digest)? != Some(bytes.len() as u64) {
+            let mut writer = self.blob_writer()?;
+            writer.append(bytes)?;
+            writer.finish()?;
+        }
+        Ok(digest)
+    }
+
+    /// Whether a blob is here. Its bytes are not looked at.
+    pub fn contains(&self, digest: &Digest) -> Result<bool> {
+        Ok(self.blob_size(digest)?.is_some())
+    }
+
+    /// The length in bytes of a blob on disk; none where it isn't here.
+    pub fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        let path = self.blob_path(digest);
+        match std::fs::metadata(&path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("read", &path)(error)),
+        }
+    }
+
+    /// Where a blob lies, whether it is here or not.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs/sha256").join(digest.hex())
+    }
+
+    /// Opens a blob for reading. Digest and size are checked when the reader comes to the end; a damaged blob is an
+    /// error that names the file, both digests and the remedy, and never more bytes than `descriptor.size` are given.
+    pub fn open_blob(&self, descriptor: &Descriptor) -> Result<VerifiedReader> {
+        VerifiedReader::open(self, descriptor)
+    }
+
+    /// Reads a whole document of at most `limit` bytes, verified.
+    pub fn read_document(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>> {
+        if descriptor.size > limit {
+            return Err(Error::TooLarge {
+                digest: descriptor.digest,
+                size: descriptor.size,
+                limit,
+            });
+        }
+        let mut reader = self.open_blob(descriptor)?;
+        let mut bytes = Vec::with_capacity(descriptor.size as usize);
+        reader
+            .read_to_end(&mut bytes)
+            .map_err(|error| match error.downcast::<Error>() {
+                Ok(own) => own,
+                Err(other) => Error::io("read", reader.path())(other),
+            })?;
+        Ok(bytes)
+    }
+
+    /// Gives `descriptor` a name; what had that name loses it. `tag` is the short form, the reference's tag.
+    pub fn tag(&self, full_reference: &str, tag: &str, descriptor: &Descriptor) -> Result<()> {
+        layout::change(self, |index| {
+            index
+                .manifests
+                .retain(|one| layout::reference(one) != Some(full_reference));
+            index
+                .manifests
+                .push(layout::entry(descriptor, full_reference, tag));
+            Ok(())
+        })
+    }
+
+    /// What has the name `full_reference`. The blob that it names may be missing.
+    pub fn resolve(&self, full_reference: &str) -> Result<Option<Descriptor>> {
+        let index = layout::read(self)?;
+        Ok(index
+            .manifests
+            .into_iter()
+            .rfind(|one| layout::reference(one) == Some(full_reference)))
+    }
+
+    /// All names, sorted, each with its descriptor. Entries of other tools that have no name are left out.
+    pub fn tags(&self) -> Result<Vec<(String, Descriptor)>> {
+        let index = layout::read(self)?;
+        let mut named: Vec<(String, Descriptor)> = index
+            .manifests
+            .into_iter()
+            .filter_map(|one| Some((layout::reference(&one)?.to_owned(), one)))
+            .collect();
+        named.sort_by(|(left, _), (right, _)| left.cmp(right));
+        Ok(named)
+    }
+
+    /// Takes the name `full_reference` away; gives whether anything had it. The blobs stay until a collection.
+    pub fn untag(&self, full_reference: &str) -> Result<bool> {
+        let mut found = false;
+        layout::change(self, |index| {
+            index.manifests.retain(|one| {
+                let same = layout::reference(one) == Some(full_reference);
+                found |= same;
+                !same
+            });
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// A file in the store's `tmp/`, on the same disk as the blobs; dropped, it is deleted.
+    pub fn temporary_file(&self) -> Result<TemporaryFile> {
+        TemporaryFile::new(&self.root.join("tmp"))
+    }
+
+    /// A directory in the store's `tmp/`; dropped, it is deleted with all that is in it.
+    pub fn temporary_directory(&self) -> Result<TemporaryDirectory> {
+        TemporaryDirectory::new(&self.root.join("tmp"))
+    }
+}

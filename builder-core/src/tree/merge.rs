@@ -1,0 +1,373 @@
+//! What a file system holds after copying: sources put at destinations, over what is there already.
+//!
+//! A [`Graft`] says what goes where; [`merge`] walks all of it once, in the order of paths, and says for each path what
+//! it ends as. The rules are those of COPY (`docs/dockerfile-support.md`, "COPY"): a later source wins over an
+//! earlier one and over what is there; a directory merges with a directory; a directory and anything else exclude
+//! each other. What is there is asked only where a source's directory meets an existing one.
+
+use std::collections::BTreeMap;
+use std::iter::Peekable;
+
+use super::graft::{Graft, Item, Manner, Origin};
+use super::{FileId, Listing, Node, Tree};
+use crate::entry::{Entry, EntryKind};
+use crate::error::Result;
+use crate::image_path::ImagePath;
+
+/// One entry of the result.
+pub struct Merged<'t> {
+    /// The entry at its destination.
+    pub entry: Entry,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Where a regular file's bytes are; none for everything else, and for a second name of a file.
+    pub content: Option<(&'t dyn Tree, Node)>,
+}
+
+impl std::fmt::Debug for Merged<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Merged")
+            .field("entry", &self.entry)
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Two things that can't be at one path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Where.
+    pub path: ImagePath,
+    /// Whether a directory would replace something else; otherwise something else would replace a directory.
+    pub directory_arrives: bool,
+    /// What is there: "a directory", "a symbolic link", "a file".
+    pub present: &'static str,
+}
+
+/// Walks everything that `graft` puts over `base` and hands each entry of the result to `sink`, in path order.
+/// `made` is the pattern of directories that are made. The root itself is never handed over.
+///
+/// # Errors
+/// Those of the trees and of the sink; a [`Conflict`] through `on_conflict`.
+pub fn merge<'t>(
+    graft: &Graft<'t>,
+    base: Option<&dyn Tree>,
+    made: &Entry,
+    on_conflict: &dyn Fn(Conflict) -> crate::Error,
+    sink: &mut dyn FnMut(Merged<'t>) -> Result<()>,
+) -> Result<()> {
+    let mut walk = Walk {
+        base,
+        made,
+        on_conflict,
+        sink,
+        links: BTreeMap::new(),
+    };
+    let sources = graft
+        .items
+        .iter()
+        .filter(|item| item.node.entry.is_directory())
+        .map(Source::of)
+        .collect();
+    walk.directory(&ImagePath::root(), Some(graft), sources, base.is_some())
+}
+
+/// A directory that is merged at the place where the walk is.
+struct Source<'t> {
+    ordinal: usize,
+    tree: &'t dyn Tree,
+    path: ImagePath,
+    unpacked: bool,
+}
+
+impl<'t> Source<'t> {
+    fn of(item: &Item<'t>) -> Self {
+        Self {
+            ordinal: item.ordinal,
+            tree: item.tree,
+            path: item.node.entry.path.clone(),
+            unpacked: item.manner == Manner::Unpacked,
+        }
+    }
+}
+
+/// What a path ends as.
+enum Outcome<'t> {
+    Directory {
+        entry: Entry,
+        origin: Origin,
+        sources: Vec<Source<'t>>,
+    },
+    Other(Item<'t>),
+}
+
+struct Walk<'a, 't, 's> {
+    base: Option<&'a dyn Tree>,
+    made: &'a Entry,
+    on_conflict: &'a dyn Fn(Conflict) -> crate::Error,
+    sink: &'s mut dyn FnMut(Merged<'t>) -> Result<()>,
+    /// The first name of each file that has several.
+    links: BTreeMap<(usize, FileId), ImagePath>,
+}
+
+impl<'t> Walk<'_, 't, '_> {
+    /// Hands over what ends up below the directory `path`. `in_base` says whether it exists already.
+    fn directory(
+        &mut self,
+        path: &ImagePath,
+        graft: Option<&Graft<'t>>,
+        sources: Vec<Source<'t>>,
+        in_base: bool,
+    ) -> Result<()> {
+        let mut listings: Vec<(Source<'t>, Peekable<Listing<'t>>)> =
+            Vec::with_capacity(sources.len());
+        for source in sources {
+            let listing = source.tree.list(&source.path)?.peekable();
+            listings.push((source, listing));
+        }
+        let mut grafts = graft
+            .into_iter()
+            .flat_map(|graft| graft.children.iter())
+            .peekable();
+        loop {
+            let next = grafts.peek().map(|(name, _)| name.as_slice());
+            let Some(name) = next_name(&mut listings, next)? else {
+                return Ok(());
+            };
+            let mut arrivals = take_named(&mut listings, &name)?;
+            let below = grafts
+                .next_if(|(graft_name, _)| **graft_name == name)
+                .map(|(_, graft)| graft);
+            arrivals.extend(
+                below
+                    .into_iter()
+                    .flat_map(|graft| graft.items.iter().cloned()),
+            );
+            arrivals.sort_by_key(|item| item.ordinal);
+            self.path(path.child(&name), below, arrivals, in_base)?;
+        }
+    }
+
+    fn path(
+        &mut self,
+        path: ImagePath,
+        graft: Option<&Graft<'t>>,
+        arrivals: Vec<Item<'t>>,
+        parent_in_base: bool,
+    ) -> Result<()> {
+        let existing = match self.base {
+            Some(base) if parent_in_base => base.look_up(&path)?,
+            _ => None,
+        };
+        let needs_directory =
+            graft.is_some_and(|graft| !graft.children.is_empty() || graft.items.is_empty());
+        let in_base = existing
+            .as_ref()
+            .is_some_and(|node| node.entry.is_directory());
+        match self.settle(&path, existing, arrivals, needs_directory)? {
+            Outcome::Directory {
+                entry,
+                origin,
+                sources,
+            } => {
+                (self.sink)(Merged {
+                    entry,
+                    origin,
+                    content: None,
+                })?;
+                self.directory(&path, graft, sources, in_base)
+            }
+            Outcome::Other(item) => self.other(path, item),
+        }
+    }
+
+    /// Decides what a path ends as: what is there, then one source after the other.
+    fn settle(
+        &self,
+        path: &ImagePath,
+        existing: Option<Node>,
+        arrivals: Vec<Item<'t>>,
+        needs_directory: bool,
+    ) -> Result<Outcome<'t>> {
+        let mut present = existing.as_ref().map(|node| kind_name(&node.entry));
+        let mut entry = existing
+            .filter(|node| node.entry.is_directory())
+            .map(|node| (node.entry, Origin::Existing));
+        let mut sources = Vec::new();
+        let mut file = None;
+        if needs_directory {
+            entry = Some(self.directory_entry(path, entry, None, present)?);
+            present = Some("a directory");
+        }
+        for item in arrivals {
+            if item.manner == Manner::Unpacked && is_conflict(present, &item.node.entry) {
+                (entry, file, present) = (None, None, None);
+                sources.clear();
+            }
+            if item.node.entry.is_directory() {
+                entry = Some(self.directory_entry(path, entry, Some(&item), present)?);
+                sources.push(Source::of(&item));
+            } else {
+                if present == Some("a directory") {
+                    return Err(self.conflict(path, false, "a directory"));
+                }
+                file = Some(item.clone());
+            }
+            present = Some(kind_name(&item.node.entry));
+        }
+        match (file, entry) {
+            (Some(item), _) => Ok(Outcome::Other(item)),
+            (None, entry) => {
+                let (entry, origin) = entry.unwrap_or_else(|| (self.made_at(path), Origin::Made));
+                Ok(Outcome::Directory {
+                    entry,
+                    origin,
+                    sources,
+                })
+            }
+        }
+    }
+
+    /// The entry of a directory after `item` arrived on what was there; without an item it is only needed.
+    fn directory_entry(
+        &self,
+        path: &ImagePath,
+        entry: Option<(Entry, Origin)>,
+        item: Option<&Item<'t>>,
+        present: Option<&'static str>,
+    ) -> Result<(Entry, Origin)> {
+        if let Some(present) = present.filter(|present| *present != "a directory") {
+            return Err(self.conflict(path, true, present));
+        }
+        let there = entry.unwrap_or_else(|| (self.made_at(path), Origin::Made));
+        Ok(match item {
+            None => there,
+            Some(item) if item.manner == Manner::Contents => {
+                let (mut entry, origin) = there;
+                entry.mtime = item.node.entry.mtime;
+                (entry, origin)
+            }
+            Some(item) if item.manner == Manner::Unpacked && item.node.implied => there,
+            Some(item) => (
+                Entry {
+                    path: path.clone(),
+                    ..item.node.entry.clone()
+                },
+                item.origin(),
+            ),
+        })
+    }
+
+    fn made_at(&self, path: &ImagePath) -> Entry {
+        Entry {
+            path: path.clone(),
+            ..self.made.clone()
+        }
+    }
+
+    fn conflict(
+        &self,
+        path: &ImagePath,
+        directory_arrives: bool,
+        present: &'static str,
+    ) -> crate::Error {
+        (self.on_conflict)(Conflict {
+            path: path.clone(),
+            directory_arrives,
+            present,
+        })
+    }
+
+    /// Hands over what is no directory: the first name of a file, or a hard link to it.
+    fn other(&mut self, path: ImagePath, item: Item<'t>) -> Result<()> {
+        let origin = item.origin();
+        let mut entry = Entry {
+            path,
+            ..item.node.entry.clone()
+        };
+        let mut content = None;
+        let first = item
+            .node
+            .link
+            .and_then(|link| self.links.get(&(item.ordinal, link)));
+        if let Some(first) = first {
+            entry.kind = EntryKind::HardLink {
+                target: first.clone(),
+            };
+        } else {
+            if let Some(link) = item.node.link {
+                self.links.insert((item.ordinal, link), entry.path.clone());
+            }
+            if matches!(entry.kind, EntryKind::File { .. }) {
+                content = Some((item.tree, item.node));
+            }
+        }
+        (self.sink)(Merged {
+            entry,
+            origin,
+            content,
+        })
+    }
+}
+
+/// The least name that any listing or graft has next.
+fn next_name(
+    listings: &mut [(Source<'_>, Peekable<Listing<'_>>)],
+    graft: Option<&[u8]>,
+) -> Result<Option<Vec<u8>>> {
+    let mut least = graft.map(<[u8]>::to_vec);
+    for (_, listing) in listings {
+        if matches!(listing.peek(), Some(Err(_))) {
+            listing.next().transpose()?;
+        }
+        if let Some(Ok(node)) = listing.peek() {
+            let name = node.entry.path.file_name().unwrap_or_default();
+            if least.as_deref().is_none_or(|least| name < least) {
+                least = Some(name.to_vec());
+            }
+        }
+    }
+    Ok(least)
+}
+
+/// Takes the nodes called `name` off the listings.
+fn take_named<'t>(
+    listings: &mut [(Source<'t>, Peekable<Listing<'t>>)],
+    name: &[u8],
+) -> Result<Vec<Item<'t>>> {
+    let mut taken = Vec::new();
+    for (source, listing) in listings {
+        let named = |next: &Result<Node>| {
+            next.as_ref()
+                .is_ok_and(|node| node.entry.path.file_name() == Some(name))
+        };
+        if let Some(node) = listing.next_if(named) {
+            let (ordinal, tree) = (source.ordinal, source.tree);
+            taken.push(Item {
+                ordinal,
+                tree,
+                node: node?,
+                manner: if source.unpacked {
+                    Manner::Unpacked
+                } else {
+                    Manner::Whole
+                },
+            });
+        }
+    }
+    Ok(taken)
+}
+
+/// Whether a directory meets something else.
+fn is_conflict(present: Option<&str>, arriving: &Entry) -> bool {
+    present.is_some_and(|present| (present == "a directory") != arriving.is_directory())
+}
+
+/// What a message calls an entry.
+fn kind_name(entry: &Entry) -> &'static str {
+    match entry.kind {
+        EntryKind::Directory => "a directory",
+        EntryKind::Symlink { .. } => "a symbolic link",
+        _ => "a file",
+    }
+}

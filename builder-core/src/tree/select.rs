@@ -1,0 +1,109 @@
+//! The sources of COPY and ADD: words of an instruction -> what they name in a tree.
+//!
+//! A word is a path from the tree's root, wherever it is written from; `..` can't leave. A word with wildcards names
+//! everything that matches, in the order of a walk; links before the first wildcard are followed, those behind are
+//! not. What is named is followed if it is a link, and keeps the link's name.
+
+use super::glob;
+use super::resolve::{Resolved, resolve};
+use super::{Node, Tree};
+use crate::error::Result;
+use crate::image_path::ImagePath;
+
+/// One thing that a word names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selected {
+    /// The path as named, cleaned: its last component is the name that a copy gets.
+    pub named: ImagePath,
+    /// What is there, links followed.
+    pub node: Node,
+}
+
+/// What a word names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// A plain path that exists, or everything that wildcards match, which may be nothing.
+    Found(Vec<Selected>),
+    /// A plain path that names nothing; with the path where nothing is.
+    Missing(ImagePath),
+    /// A component of a plain path is a file.
+    NotADirectory(ImagePath),
+    /// Links in a circle.
+    Loop(ImagePath),
+    /// The wildcards are malformed.
+    BadPattern,
+}
+
+/// Looks up one word.
+///
+/// # Errors
+/// Those of reading the tree.
+pub fn select(tree: &dyn Tree, word: &str) -> Result<Selection> {
+    if glob::has_wildcard(word) {
+        return select_matches(tree, word);
+    }
+    let named = ImagePath::clean(word);
+    Ok(match resolve(tree, &named, true)? {
+        Resolved::Found(node) => Selection::Found(vec![Selected { named, node }]),
+        Resolved::Missing(path) => Selection::Missing(path),
+        Resolved::NotADirectory(path) => Selection::NotADirectory(path),
+        Resolved::Loop(path) => Selection::Loop(path),
+    })
+}
+
+fn select_matches(tree: &dyn Tree, word: &str) -> Result<Selection> {
+    if glob::matches(word, b"").is_err() {
+        return Ok(Selection::BadPattern);
+    }
+    let cleaned = ImagePath::clean(word).as_relative().to_vec();
+    let cleaned = String::from_utf8_lossy(&cleaned).into_owned();
+    let components: Vec<&str> = cleaned.split('/').collect();
+    let literal = components
+        .iter()
+        .take_while(|component| !glob::has_wildcard(component))
+        .count();
+    let prefix = ImagePath::clean(components[..literal].join("/"));
+    let Resolved::Found(start) = resolve(tree, &prefix, true)? else {
+        return Ok(Selection::Found(Vec::new()));
+    };
+    let mut found = Vec::new();
+    if start.entry.is_directory() {
+        descend(
+            tree,
+            &start.entry.path,
+            &prefix,
+            &components[literal..],
+            &mut found,
+        )?;
+    }
+    Ok(Selection::Found(found))
+}
+
+/// Matches one component after the other. `place` is where the walk is, `named` how the word gets there.
+fn descend(
+    tree: &dyn Tree,
+    place: &ImagePath,
+    named: &ImagePath,
+    components: &[&str],
+    found: &mut Vec<Selected>,
+) -> Result<()> {
+    let Some((pattern, rest)) = components.split_first() else {
+        return Ok(());
+    };
+    for child in tree.list(place)? {
+        let child = child?;
+        let name = child.entry.path.file_name().unwrap_or_default();
+        if !glob::matches(pattern, name).unwrap_or(false) {
+            continue;
+        }
+        let named = named.child(name);
+        if !rest.is_empty() {
+            if child.entry.is_directory() {
+                descend(tree, &child.entry.path, &named, rest, found)?;
+            }
+        } else if let Resolved::Found(node) = resolve(tree, &child.entry.path, true)? {
+            found.push(Selected { named, node });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,4 @@
+//! The integration tests of builder-core, one binary.
+
+mod layer;
+mod store;
