@@ -1,6 +1,9 @@
 //! The only reader of variables, home, clock, working directory, terminal and the number of processors.
 
-#![expect(clippy::disallowed_methods, reason = "this file is where the environment is read")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this file is where the environment is read"
+)]
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -42,7 +45,10 @@ impl Environment {
 
     /// A variable that is set and not empty.
     pub(crate) fn path(&self, name: &str) -> Option<&Path> {
-        self.variables.get(OsStr::new(name)).filter(|value| !value.is_empty()).map(Path::new)
+        self.variables
+            .get(OsStr::new(name))
+            .filter(|value| !value.is_empty())
+            .map(Path::new)
     }
 
     /// A variable that is set and is text.
@@ -52,8 +58,11 @@ impl Environment {
 
     /// Whether colours are wanted on standard error (no-color.org, `CLICOLOR_FORCE`).
     pub(crate) fn colour(&self) -> bool {
-        let forced = self.path("CLICOLOR_FORCE").is_some_and(|value| value != Path::new("0"));
-        forced || self.terminal && self.path("NO_COLOR").is_none() && self.text("TERM") != Some("dumb")
+        let forced = self
+            .path("CLICOLOR_FORCE")
+            .is_some_and(|value| value != Path::new("0"));
+        forced
+            || self.terminal && self.path("NO_COLOR").is_none() && self.text("TERM") != Some("dumb")
     }
 
     /// The store: `--root`, `$RBUILD_ROOT`, `$XDG_DATA_HOME/rbuild`, `~/.local/share/rbuild`.
@@ -61,13 +70,19 @@ impl Environment {
         if let Some(root) = flag.or_else(|| self.path("RBUILD_ROOT")) {
             return Some(self.directory.join(root));
         }
-        let data = self.path("XDG_DATA_HOME").filter(|path| path.is_absolute()).map(Path::to_owned);
-        data.or_else(|| Some(self.path("HOME")?.join(".local/share"))).map(|data| data.join("rbuild"))
+        let data = self
+            .path("XDG_DATA_HOME")
+            .filter(|path| path.is_absolute())
+            .map(Path::to_owned);
+        data.or_else(|| Some(self.path("HOME")?.join(".local/share")))
+            .map(|data| data.join("rbuild"))
     }
 
     /// Docker's directory of configuration: `$DOCKER_CONFIG` or `~/.docker`.
     pub(crate) fn docker_config(&self) -> Option<PathBuf> {
         let named = self.path("DOCKER_CONFIG").map(Path::to_owned);
-        named.or_else(|| Some(self.path("HOME")?.join(".docker"))).map(|directory| directory.join("config.json"))
+        named
+            .or_else(|| Some(self.path("HOME")?.join(".docker")))
+            .map(|directory| directory.join("config.json"))
     }
 }

@@ -244,8 +244,23 @@ pub(crate) struct DockerFlags {
 /// Puts the word `build` where it was left out: before anything that is no command and asks for no help.
 pub(crate) fn with_command(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
-    let words = ["build", "plan", "check", "images", "completions", "manual", "help", "-h", "--help", "-V", "--version"];
-    if arguments.get(1).is_some_and(|first| !words.iter().any(|word| first == word)) {
+    let words = [
+        "build",
+        "plan",
+        "check",
+        "images",
+        "completions",
+        "manual",
+        "help",
+        "-h",
+        "--help",
+        "-V",
+        "--version",
+    ];
+    if arguments
+        .get(1)
+        .is_some_and(|first| !words.iter().any(|word| first == word))
+    {
         arguments.insert(1, OsString::from("build"));
     }
     arguments

@@ -17,7 +17,10 @@ use clap::{CommandFactory as _, Parser as _};
 use environment::Environment;
 use flags::{BuildFlags, Cli, Command};
 
-#[expect(clippy::disallowed_methods, reason = "the arguments are read here and nowhere else")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the arguments are read here and nowhere else"
+)]
 fn main() -> ExitCode {
     let cli = Cli::parse_from(flags::with_command(std::env::args_os()));
     let environment = Environment::read();
@@ -29,7 +32,11 @@ fn main() -> ExitCode {
 /// The first Ctrl-C or SIGTERM stops the build at the next file; the second one ends the program at once.
 fn catch_signals() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+    for signal in [
+        signal_hook::consts::SIGINT,
+        signal_hook::consts::SIGTERM,
+        signal_hook::consts::SIGHUP,
+    ] {
         // Without a handler the signal ends the program, which is safe too: nothing is written half.
         let _ = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag));
         let _ = signal_hook::flag::register(signal, Arc::clone(&flag));
@@ -43,7 +50,9 @@ fn run(command: Command, environment: &Environment, interrupt: &Interrupt) -> Re
         Command::Build(flags) => build(&flags, environment, interrupt),
         Command::Plan(flags) => command::plan::run(&flags, environment).map(|()| exit_code::DONE),
         Command::Check(flags) => command::check::run(&flags, environment),
-        Command::Images(flags) => command::images::run(&flags, environment).map(|()| exit_code::DONE),
+        Command::Images(flags) => {
+            command::images::run(&flags, environment).map(|()| exit_code::DONE)
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "rbuild", &mut script);

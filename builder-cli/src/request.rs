@@ -27,7 +27,11 @@ fn usage(message: impl Into<String>) -> Error {
 }
 
 /// Makes the request. `input` is what was read of the context and the Dockerfile.
-pub(crate) fn make(flags: &BuildFlags, environment: &Environment, input: Input) -> Result<BuildRequest> {
+pub(crate) fn make(
+    flags: &BuildFlags,
+    environment: &Environment,
+    input: Input,
+) -> Result<BuildRequest> {
     docker::refuse(&flags.docker)?;
     let references = references(&flags.tags)?;
     let mut request = BuildRequest::new(input.dockerfile, input.context, environment.now);
@@ -36,15 +40,26 @@ pub(crate) fn make(flags: &BuildFlags, environment: &Environment, input: Input) 
     request.target.clone_from(&flags.target);
     request.platform = flags.platform.as_deref().map(platform).transpose()?;
     request.labels = pairs("label", &flags.labels)?;
-    request.annotations = pairs("annotation", &flags.annotations)?.into_iter().collect();
-    request.compression = flags.compression.as_deref().map_or(Ok(Compression::DEFAULT), compression)?;
+    request.annotations = pairs("annotation", &flags.annotations)?
+        .into_iter()
+        .collect();
+    request.compression = flags
+        .compression
+        .as_deref()
+        .map_or(Ok(Compression::DEFAULT), compression)?;
     request.threads = flags.jobs.unwrap_or(environment.processors).max(1);
     request.epoch = epoch(flags, environment)?;
     request.ignore_syntax = flags.ignore_syntax;
     request.outputs = outputs::parse(&flags.outputs, &references, environment)?;
     request.references = references;
-    let variables = environment.variables.iter().map(|(name, value)| (name.clone(), value.clone()));
-    request.git = GitOptions { program: PathBuf::from("git"), environment: variables.collect() };
+    let variables = environment
+        .variables
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone()));
+    request.git = GitOptions {
+        program: PathBuf::from("git"),
+        environment: variables.collect(),
+    };
     request.transport = Some(docker::transport(environment)?);
     Ok(request)
 }
@@ -56,10 +71,16 @@ fn references(tags: &[String]) -> Result<Vec<Reference>> {
             let help = tag.to_lowercase();
             let better = Reference::from_str(&help).is_ok() && help != *tag;
             let error = usage(format!("--tag: {error}"));
-            if better { error.with_help(format!("write `{help}`")) } else { error.with_help("write `[REGISTRY/]REPOSITORY[:TAG]`") }
+            if better {
+                error.with_help(format!("write `{help}`"))
+            } else {
+                error.with_help("write `[REGISTRY/]REPOSITORY[:TAG]`")
+            }
         })?;
         if reference.digest().is_some() {
-            return Err(usage(format!("--tag `{tag}` has a digest, which only the build itself can give")));
+            return Err(usage(format!(
+                "--tag `{tag}` has a digest, which only the build itself can give"
+            )));
         }
         if !references.contains(&reference) {
             references.push(reference);
@@ -74,10 +95,14 @@ fn build_args(given: &[String], environment: &Environment) -> Result<BTreeMap<St
     for argument in given {
         let (name, value) = match argument.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
-            None => (argument.as_str(), environment.text(argument).map(str::to_owned)),
+            None => (
+                argument.as_str(),
+                environment.text(argument).map(str::to_owned),
+            ),
         };
         if name.is_empty() {
-            return Err(usage(format!("--build-arg `{argument}` has no name")).with_help("write `--build-arg NAME=VALUE`"));
+            return Err(usage(format!("--build-arg `{argument}` has no name"))
+                .with_help("write `--build-arg NAME=VALUE`"));
         }
         if let Some(value) = value {
             arguments.insert(name.to_owned(), value);
@@ -88,7 +113,8 @@ fn build_args(given: &[String], environment: &Environment) -> Result<BTreeMap<St
 
 fn pairs(flag: &str, given: &[String]) -> Result<Vec<(String, String)>> {
     let split = |pair: &String| match pair.split_once('=') {
-        Some(("", _)) => Err(usage(format!("--{flag} `{pair}` has no name")).with_help(format!("write `--{flag} NAME=VALUE`"))),
+        Some(("", _)) => Err(usage(format!("--{flag} `{pair}` has no name"))
+            .with_help(format!("write `--{flag} NAME=VALUE`"))),
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
         None => Ok((pair.clone(), String::new())),
     };
@@ -97,20 +123,32 @@ fn pairs(flag: &str, given: &[String]) -> Result<Vec<(String, String)>> {
 
 fn platform(text: &str) -> Result<Platform> {
     if text.contains(',') {
-        return Err(usage("--platform names several platforms, and this version builds one at a time")
-            .with_help("build once for each platform"));
+        return Err(usage(
+            "--platform names several platforms, and this version builds one at a time",
+        )
+        .with_help("build once for each platform"));
     }
-    let parsed = if text == "local" { Ok(Platform::host()) } else { text.parse() };
+    let parsed = if text == "local" {
+        Ok(Platform::host())
+    } else {
+        text.parse()
+    };
     parsed.map_err(|error| usage(format!("--platform: {error}")))
 }
 
 /// `gzip`, `gzip:6`, `zstd`, `zstd:3`, `none`.
 fn compression(text: &str) -> Result<Compression> {
     let problem = || {
-        usage(format!("--compression `{text}` is unknown")).with_help("write gzip, gzip:0 to gzip:9, zstd, zstd:1 to zstd:19, or none")
+        usage(format!("--compression `{text}` is unknown"))
+            .with_help("write gzip, gzip:0 to gzip:9, zstd, zstd:1 to zstd:19, or none")
     };
-    let (kind, level) = text.split_once(':').map_or((text, None), |(kind, level)| (kind, Some(level)));
-    let level = level.map(str::parse::<i32>).transpose().map_err(|_| problem())?;
+    let (kind, level) = text
+        .split_once(':')
+        .map_or((text, None), |(kind, level)| (kind, Some(level)));
+    let level = level
+        .map(str::parse::<i32>)
+        .transpose()
+        .map_err(|_| problem())?;
     match (kind, level) {
         ("gzip", None) => Ok(Compression::DEFAULT),
         ("gzip", Some(level @ 0..=9)) => Ok(Compression::Gzip(level.unsigned_abs())),
@@ -127,16 +165,23 @@ fn epoch(flags: &BuildFlags, environment: &Environment) -> Result<Option<Timesta
     }
     match environment.text("SOURCE_DATE_EPOCH").map(str::trim) {
         None | Some("") => Ok(None),
-        Some(text) => text.parse().map(|seconds| Some(Timestamp::from_seconds(seconds))).map_err(|_| {
-            usage(format!("the variable SOURCE_DATE_EPOCH is `{text}`, which is no number"))
+        Some(text) => text
+            .parse()
+            .map(|seconds| Some(Timestamp::from_seconds(seconds)))
+            .map_err(|_| {
+                usage(format!(
+                    "the variable SOURCE_DATE_EPOCH is `{text}`, which is no number"
+                ))
                 .with_help("set it to seconds since 1970, or unset it")
-        }),
+            }),
     }
 }
 
 /// The default output: `NAME.tar` in the working directory, of the last component of the first tag.
 fn default_output(references: &[Reference], directory: &Path) -> PathBuf {
-    let name = references.first().map_or("image", Reference::last_component);
+    let name = references
+        .first()
+        .map_or("image", Reference::last_component);
     directory.join(format!("{name}.tar"))
 }
 
@@ -164,7 +209,13 @@ mod tests {
     #[test]
     fn the_default_output_is_named_after_the_first_tag() {
         let references: Vec<Reference> = vec!["registry.example.com/team/app:1.2".parse().unwrap()];
-        assert_eq!(default_output(&references, Path::new("/w")), Path::new("/w/app.tar"));
-        assert_eq!(default_output(&[], Path::new("/w")), Path::new("/w/image.tar"));
+        assert_eq!(
+            default_output(&references, Path::new("/w")),
+            Path::new("/w/app.tar")
+        );
+        assert_eq!(
+            default_output(&[], Path::new("/w")),
+            Path::new("/w/image.tar")
+        );
     }
 }

@@ -14,7 +14,11 @@ use crate::render::Display;
 use crate::request::{self, Input};
 
 /// Builds, shows how, and prints the digest where that was asked for.
-pub(crate) fn run(flags: &BuildFlags, environment: &Environment, interrupt: &Interrupt) -> Result<()> {
+pub(crate) fn run(
+    flags: &BuildFlags,
+    environment: &Environment,
+    interrupt: &Interrupt,
+) -> Result<()> {
     let store = open_store(&flags.store, environment)?;
     let input = Input::read(flags, environment, &store)?;
     let request = request::make(flags, environment, input)?;
@@ -47,6 +51,10 @@ fn metadata(built: &Built) -> String {
 
 fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).map_err(|error| {
-        Error::new(ErrorKind::Output, format!("`{}` can't be written", path.display())).with_source(error)
+        Error::new(
+            ErrorKind::Output,
+            format!("`{}` can't be written", path.display()),
+        )
+        .with_source(error)
     })
 }

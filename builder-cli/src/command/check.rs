@@ -20,7 +20,11 @@ pub(crate) fn run(flags: &BuildFlags, environment: &Environment) -> Result<u8> {
     let renderer = snippet::renderer(environment.colour());
     let mut out = std::io::stderr().lock();
     for diagnostic in &found {
-        let _ = writeln!(out, "{}\n", snippet::diagnostic(&renderer, &request.dockerfile, diagnostic));
+        let _ = writeln!(
+            out,
+            "{}\n",
+            snippet::diagnostic(&renderer, &request.dockerfile, diagnostic)
+        );
     }
     let errors = found.iter().filter(|one| one.is_error()).count();
     let warnings = found.len() - errors;
@@ -28,6 +32,10 @@ pub(crate) fn run(flags: &BuildFlags, environment: &Environment) -> Result<u8> {
         let _ = writeln!(out, "{}: no problems found", request.dockerfile.name);
         return Ok(exit_code::DONE);
     }
-    let _ = writeln!(out, "{}: {errors} errors, {warnings} warnings", request.dockerfile.name);
+    let _ = writeln!(
+        out,
+        "{}: {errors} errors, {warnings} warnings",
+        request.dockerfile.name
+    );
     Ok(exit_code::DOCKERFILE)
 }

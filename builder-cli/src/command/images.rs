@@ -12,7 +12,9 @@ pub(crate) fn run(flags: &StoreFlags, environment: &Environment) -> Result<()> {
     let store = open_store(flags, environment)?;
     let mut lines = Vec::new();
     for (name, descriptor) in store.tags()? {
-        let shown = name.parse::<Reference>().map_or(name, |reference| reference.familiar());
+        let shown = name
+            .parse::<Reference>()
+            .map_or(name, |reference| reference.familiar());
         lines.push(format!("{shown}\t{}\n", descriptor.digest));
     }
     lines.sort();

@@ -15,8 +15,11 @@ use crate::render::snippet;
 /// Opens the store that the flags and the environment name.
 pub(crate) fn open_store(flags: &StoreFlags, environment: &Environment) -> Result<Store> {
     let root = environment.store(flags.root.as_deref()).ok_or_else(|| {
-        Error::new(ErrorKind::Usage, "there is no place for the store: HOME is not set")
-            .with_help("name a directory with `--root` or `RBUILD_ROOT`")
+        Error::new(
+            ErrorKind::Usage,
+            "there is no place for the store: HOME is not set",
+        )
+        .with_help("name a directory with `--root` or `RBUILD_ROOT`")
     })?;
     Ok(Store::open(&root)?)
 }
@@ -25,7 +28,11 @@ pub(crate) fn open_store(flags: &StoreFlags, environment: &Environment) -> Resul
 pub(crate) fn report(error: &Error, environment: &Environment) -> u8 {
     use std::io::Write as _;
     let renderer = snippet::renderer(environment.colour());
-    let _ = writeln!(std::io::stderr().lock(), "{}", snippet::error(&renderer, error));
+    let _ = writeln!(
+        std::io::stderr().lock(),
+        "{}",
+        snippet::error(&renderer, error)
+    );
     crate::exit_code::of(error.kind())
 }
 
@@ -34,5 +41,7 @@ pub(crate) fn print(text: &str) -> Result<()> {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_err(|error| Error::new(ErrorKind::Output, "standard output can't be written").with_source(error))
+    written.map_err(|error| {
+        Error::new(ErrorKind::Output, "standard output can't be written").with_source(error)
+    })
 }

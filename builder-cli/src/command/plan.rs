@@ -17,7 +17,11 @@ pub(crate) fn run(flags: &BuildFlags, environment: &Environment) -> Result<()> {
     let (plan, warnings) = build::plan(&store, &request)?;
     let renderer = snippet::renderer(environment.colour());
     for warning in &warnings {
-        let _ = writeln!(std::io::stderr().lock(), "{}\n", snippet::diagnostic(&renderer, &request.dockerfile, warning));
+        let _ = writeln!(
+            std::io::stderr().lock(),
+            "{}\n",
+            snippet::diagnostic(&renderer, &request.dockerfile, warning)
+        );
     }
     print(&plan.to_string())
 }

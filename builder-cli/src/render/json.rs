@@ -17,7 +17,9 @@ pub(crate) struct Json;
 
 impl Render for Json {
     fn event(&mut self, event: Event) {
-        let Some(mut value) = to_json(event) else { return };
+        let Some(mut value) = to_json(event) else {
+            return;
+        };
         value["version"] = VERSION.into();
         let _ = writeln!(std::io::stderr().lock(), "{value}");
     }
@@ -30,24 +32,49 @@ fn place(file: &SourceFile, span: Span) -> Value {
 
 fn to_json(event: Event) -> Option<Value> {
     Some(match event {
-        Event::Planned { steps, stages, file } => json!({ "event": "planned", "steps": steps, "stages": stages, "file": file.name }),
-        Event::StageStarted { stage, base } => json!({ "event": "stageStarted", "stage": stage, "base": base }),
-        Event::StepStarted { id, stage, text, .. } => {
+        Event::Planned {
+            steps,
+            stages,
+            file,
+        } => json!({ "event": "planned", "steps": steps, "stages": stages, "file": file.name }),
+        Event::StageStarted { stage, base } => {
+            json!({ "event": "stageStarted", "stage": stage, "base": base })
+        }
+        Event::StepStarted {
+            id, stage, text, ..
+        } => {
             json!({ "event": "stepStarted", "step": id.0, "stage": stage, "text": text })
         }
         Event::StepCached { id } => json!({ "event": "stepCached", "step": id.0 }),
         Event::StepOutput { id, stream, bytes } => {
-            let stream = if stream == Stream::Stdout { "stdout" } else { "stderr" };
+            let stream = if stream == Stream::Stdout {
+                "stdout"
+            } else {
+                "stderr"
+            };
             json!({ "event": "stepOutput", "step": id.0, "stream": stream, "text": String::from_utf8_lossy(&bytes) })
         }
-        Event::StepProgress { id, done_bytes, files } => {
+        Event::StepProgress {
+            id,
+            done_bytes,
+            files,
+        } => {
             json!({ "event": "stepProgress", "step": id.0, "doneBytes": done_bytes, "files": files })
         }
-        Event::StepFinished { id, elapsed, layer_bytes } => json!({
+        Event::StepFinished {
+            id,
+            elapsed,
+            layer_bytes,
+        } => json!({
             "event": "stepFinished", "step": id.0, "milliseconds": u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             "layerBytes": layer_bytes,
         }),
-        Event::Transfer { what, digest, done_bytes, total_bytes } => json!({
+        Event::Transfer {
+            what,
+            digest,
+            done_bytes,
+            total_bytes,
+        } => json!({
             "event": "transfer", "what": what, "digest": digest.map(|digest| digest.to_string()),
             "doneBytes": done_bytes, "totalBytes": total_bytes,
         }),
@@ -61,7 +88,11 @@ fn to_json(event: Event) -> Option<Value> {
         Event::ImageWritten { references, digest } => {
             json!({ "event": "imageWritten", "references": references, "digest": digest.to_string() })
         }
-        Event::OutputWritten { kind, destination, bytes } => {
+        Event::OutputWritten {
+            kind,
+            destination,
+            bytes,
+        } => {
             json!({ "event": "outputWritten", "kind": kind, "destination": destination, "bytes": bytes })
         }
         _ => return None,

@@ -105,7 +105,13 @@ pub(crate) fn seconds(elapsed: std::time::Duration) -> String {
 /// The first line of an instruction, cut to a length that fits beside its number.
 pub(crate) fn one_line(text: &str, room: usize) -> String {
     let text = text.strip_suffix(" # buildkit").unwrap_or(text);
-    let line: String = text.lines().next().unwrap_or("").chars().take(room + 1).collect();
+    let line: String = text
+        .lines()
+        .next()
+        .unwrap_or("")
+        .chars()
+        .take(room + 1)
+        .collect();
     if line.chars().count() > room || text.lines().count() > 1 {
         let kept: String = line.chars().take(room.saturating_sub(1)).collect();
         return format!("{kept}…");

@@ -18,7 +18,11 @@ pub(crate) struct Plain {
 
 impl Plain {
     pub(crate) fn new(renderer: Renderer) -> Self {
-        Self { renderer, steps: 0, partial: BTreeMap::new() }
+        Self {
+            renderer,
+            steps: 0,
+            partial: BTreeMap::new(),
+        }
     }
 
     fn output(&mut self, id: StepId, bytes: &[u8]) {
@@ -26,7 +30,11 @@ impl Plain {
         partial.extend_from_slice(bytes);
         while let Some(newline) = partial.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = partial.drain(..=newline).collect();
-            say(&format!("[{}] {}", id.0, String::from_utf8_lossy(&line).trim_end()));
+            say(&format!(
+                "[{}] {}",
+                id.0,
+                String::from_utf8_lossy(&line).trim_end()
+            ));
         }
     }
 
@@ -47,24 +55,52 @@ impl Render for Plain {
         match event {
             Event::Planned { steps, .. } => self.steps = steps,
             Event::StageStarted { stage, base } => say(&format!("stage {stage} from {base}")),
-            Event::StepStarted { id, stage, text, .. } => {
-                say(&format!("[{}/{}] {stage}: {}", id.0, self.steps, one_line(&text, 200)));
+            Event::StepStarted {
+                id, stage, text, ..
+            } => {
+                say(&format!(
+                    "[{}/{}] {stage}: {}",
+                    id.0,
+                    self.steps,
+                    one_line(&text, 200)
+                ));
             }
             Event::StepCached { id } => say(&format!("[{}/{}] cached", id.0, self.steps)),
             Event::StepOutput { id, bytes, .. } => self.output(id, &bytes),
-            Event::StepFinished { id, elapsed, layer_bytes } => {
+            Event::StepFinished {
+                id,
+                elapsed,
+                layer_bytes,
+            } => {
                 self.flush(id);
                 if let Some(bytes) = layer_bytes {
-                    say(&format!("[{}/{}] layer of {}, {}", id.0, self.steps, size(bytes), seconds(elapsed)));
+                    say(&format!(
+                        "[{}/{}] layer of {}, {}",
+                        id.0,
+                        self.steps,
+                        size(bytes),
+                        seconds(elapsed)
+                    ));
                 }
             }
             Event::Diagnostic { file, diagnostic } => {
-                say(&format!("{}\n", snippet::diagnostic(&self.renderer, &file, &diagnostic)));
+                say(&format!(
+                    "{}\n",
+                    snippet::diagnostic(&self.renderer, &file, &diagnostic)
+                ));
             }
             Event::Notice { message } => say(&message),
-            Event::ImageWritten { references, digest } if references.is_empty() => say(&format!("image {digest}")),
-            Event::ImageWritten { references, digest } => say(&format!("image {} {digest}", references.join(", "))),
-            Event::OutputWritten { kind, destination, bytes } => {
+            Event::ImageWritten { references, digest } if references.is_empty() => {
+                say(&format!("image {digest}"))
+            }
+            Event::ImageWritten { references, digest } => {
+                say(&format!("image {} {digest}", references.join(", ")))
+            }
+            Event::OutputWritten {
+                kind,
+                destination,
+                bytes,
+            } => {
                 say(&format!("wrote {destination} ({kind}, {})", size(bytes)));
             }
             _ => {}

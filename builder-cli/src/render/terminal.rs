@@ -47,7 +47,9 @@ impl Terminal {
 
     fn progress(&mut self, id: StepId, done_bytes: u64, files: u64) {
         if let Some((bar, title)) = self.running.get(&id) {
-            bar.set_style(style("{spinner} {msg}  {decimal_bytes} {decimal_bytes_per_sec}"));
+            bar.set_style(style(
+                "{spinner} {msg}  {decimal_bytes} {decimal_bytes_per_sec}",
+            ));
             bar.set_position(done_bytes);
             bar.set_message(format!("{title}  {files} files"));
         }
@@ -56,7 +58,9 @@ impl Terminal {
     fn transfer(&mut self, what: String, done: u64, total: Option<u64>) {
         let bar = self.transfers.entry(what.clone()).or_insert_with(|| {
             let bar = self.bars.add(ProgressBar::new(total.unwrap_or(0)));
-            bar.set_style(style("  {msg} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}"));
+            bar.set_style(style(
+                "  {msg} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}",
+            ));
             bar.set_message(what);
             bar
         });
@@ -88,7 +92,9 @@ impl Render for Terminal {
     fn event(&mut self, event: Event) {
         match event {
             Event::Planned { steps, .. } => self.steps = steps,
-            Event::StepStarted { id, stage, text, .. } => self.start(id, &stage, &text),
+            Event::StepStarted {
+                id, stage, text, ..
+            } => self.start(id, &stage, &text),
             Event::StepCached { id } => {
                 if let Some((_, title)) = self.running.get_mut(&id) {
                     title.push_str("  cached");
@@ -99,17 +105,37 @@ impl Render for Terminal {
                     self.line(&format!("  [{}] {line}", id.0));
                 }
             }
-            Event::StepProgress { id, done_bytes, files } => self.progress(id, done_bytes, files),
-            Event::Transfer { what, done_bytes, total_bytes, .. } => self.transfer(what, done_bytes, total_bytes),
-            Event::StepFinished { id, elapsed, layer_bytes } => self.finish_step(id, elapsed, layer_bytes),
+            Event::StepProgress {
+                id,
+                done_bytes,
+                files,
+            } => self.progress(id, done_bytes, files),
+            Event::Transfer {
+                what,
+                done_bytes,
+                total_bytes,
+                ..
+            } => self.transfer(what, done_bytes, total_bytes),
+            Event::StepFinished {
+                id,
+                elapsed,
+                layer_bytes,
+            } => self.finish_step(id, elapsed, layer_bytes),
             Event::Diagnostic { file, diagnostic } => {
-                self.line(&format!("{}\n", snippet::diagnostic(&self.renderer, &file, &diagnostic)));
+                self.line(&format!(
+                    "{}\n",
+                    snippet::diagnostic(&self.renderer, &file, &diagnostic)
+                ));
             }
             Event::Notice { message } => self.line(&message),
             Event::ImageWritten { references, digest } => {
                 self.line(&format!("image {} {digest}", references.join(", ")));
             }
-            Event::OutputWritten { kind, destination, bytes } => {
+            Event::OutputWritten {
+                kind,
+                destination,
+                bytes,
+            } => {
                 self.clear_transfers();
                 self.line(&format!("wrote {destination} ({kind}, {})", size(bytes)));
             }

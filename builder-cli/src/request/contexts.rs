@@ -29,7 +29,11 @@ const MAX_DOCKERFILE: u64 = 16 << 20;
 
 impl Input {
     /// Reads the Dockerfile, and of a context on standard input everything.
-    pub(crate) fn read(flags: &BuildFlags, environment: &Environment, store: &Store) -> Result<Self> {
+    pub(crate) fn read(
+        flags: &BuildFlags,
+        environment: &Environment,
+        store: &Store,
+    ) -> Result<Self> {
         let from_input = flags.file.as_deref() == Some(Path::new("-"));
         if flags.context == "-" {
             if from_input {
@@ -41,7 +45,8 @@ impl Input {
         let context = environment.directory.join(&flags.context);
         if !context.exists() {
             let message = format!("the build context `{}` does not exist", context.display());
-            return Err(Error::new(ErrorKind::Context, message).with_help("the last argument names the directory to build from"));
+            return Err(Error::new(ErrorKind::Context, message)
+                .with_help("the last argument names the directory to build from"));
         }
         if !context.is_dir() {
             let message = format!("the build context `{}` is no directory", context.display());
@@ -62,16 +67,32 @@ impl Input {
         if let Some(path) = &flags.ignorefile {
             let path = environment.directory.join(path);
             if !path.is_file() {
-                return Err(Error::new(ErrorKind::Context, format!("the ignore file `{}` does not exist", path.display())));
+                return Err(Error::new(
+                    ErrorKind::Context,
+                    format!("the ignore file `{}` does not exist", path.display()),
+                ));
             }
             ignore_files = vec![path];
         }
-        Ok(Self { dockerfile, context: ContextSource::Directory { path: context, ignore_files } })
+        Ok(Self {
+            dockerfile,
+            context: ContextSource::Directory {
+                path: context,
+                ignore_files,
+            },
+        })
     }
 }
 
 fn refuse_remote(context: &str) -> Result<()> {
-    let remote = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
+    let remote = [
+        "http://",
+        "https://",
+        "git://",
+        "ssh://",
+        "git@",
+        "github.com/",
+    ];
     if remote.iter().any(|prefix| context.starts_with(prefix)) {
         return Err(usage(format!("the context `{context}` is elsewhere, and this version of rbuild reads directories and standard input"))
             .with_help("download it first: `curl URL | rbuild -`, or `git clone`"));
@@ -80,7 +101,11 @@ fn refuse_remote(context: &str) -> Result<()> {
 }
 
 /// `-f` names a file from the working directory, or else from the context, as Docker's tools look for it.
-fn find_dockerfile(file: Option<&Path>, context: &Path, environment: &Environment) -> Result<PathBuf> {
+fn find_dockerfile(
+    file: Option<&Path>,
+    context: &Path,
+    environment: &Environment,
+) -> Result<PathBuf> {
     let candidates = match file {
         Some(file) => vec![environment.directory.join(file), context.join(file)],
         None => vec![context.join("Dockerfile"), context.join("dockerfile")],
@@ -88,8 +113,13 @@ fn find_dockerfile(file: Option<&Path>, context: &Path, environment: &Environmen
     if let Some(found) = candidates.iter().find(|path| path.exists()) {
         return Ok(found.clone());
     }
-    let wanted = candidates.first().map_or_else(String::new, |path| path.display().to_string());
-    let error = Error::new(ErrorKind::Dockerfile, format!("there is no Dockerfile `{wanted}`"));
+    let wanted = candidates
+        .first()
+        .map_or_else(String::new, |path| path.display().to_string());
+    let error = Error::new(
+        ErrorKind::Dockerfile,
+        format!("there is no Dockerfile `{wanted}`"),
+    );
     Err(match containerfile(context) {
         Some(found) => error.with_help(format!("there is `{found}`; name it with `-f`")),
         None => error.with_help("name it with `-f`"),
@@ -98,11 +128,17 @@ fn find_dockerfile(file: Option<&Path>, context: &Path, environment: &Environmen
 
 /// What else looks like a Dockerfile in a directory.
 fn containerfile(context: &Path) -> Option<String> {
-    let names = std::fs::read_dir(context).ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut names: Vec<String> = names.filter(|name| name.to_lowercase().contains("file")).collect();
+    let names = std::fs::read_dir(context)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names
+        .filter(|name| name.to_lowercase().contains("file"))
+        .collect();
     names.retain(|name| {
         let lower = name.to_lowercase();
-        (lower.contains("docker") || lower.contains("container")) && !lower.ends_with(".dockerignore")
+        (lower.contains("docker") || lower.contains("container"))
+            && !lower.ends_with(".dockerignore")
     });
     names.sort();
     names.into_iter().next()
@@ -110,20 +146,28 @@ fn containerfile(context: &Path) -> Option<String> {
 
 /// How a message names the Dockerfile: as short as it is clear.
 fn shown(path: &Path, context: &Path, environment: &Environment) -> String {
-    let short = path.strip_prefix(&environment.directory).or_else(|_| path.strip_prefix(context));
+    let short = path
+        .strip_prefix(&environment.directory)
+        .or_else(|_| path.strip_prefix(context));
     let short = short.unwrap_or(path).display().to_string();
     short.strip_prefix("./").unwrap_or(&short).to_owned()
 }
 
 fn read_dockerfile(path: &Path, name: &str) -> Result<SourceFile> {
     let unreadable = |error| {
-        Error::new(ErrorKind::Dockerfile, format!("the Dockerfile `{}` can't be read", path.display()))
-            .with_help("check its path and that you may read it")
-            .with_source(error)
+        Error::new(
+            ErrorKind::Dockerfile,
+            format!("the Dockerfile `{}` can't be read", path.display()),
+        )
+        .with_help("check its path and that you may read it")
+        .with_source(error)
     };
     if path.is_dir() {
-        return Err(Error::new(ErrorKind::Dockerfile, format!("the Dockerfile `{}` is a directory", path.display()))
-            .with_help("`-f` names the file itself"));
+        return Err(Error::new(
+            ErrorKind::Dockerfile,
+            format!("the Dockerfile `{}` is a directory", path.display()),
+        )
+        .with_help("`-f` names the file itself"));
     }
     let mut file = File::open(path).map_err(unreadable)?;
     text(name, read_limited(&mut file, name)?)
@@ -131,11 +175,21 @@ fn read_dockerfile(path: &Path, name: &str) -> Result<SourceFile> {
 
 fn read_limited(reader: &mut impl Read, name: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    reader.take(MAX_DOCKERFILE + 1).read_to_end(&mut bytes).map_err(|error| {
-        Error::new(ErrorKind::Dockerfile, format!("the Dockerfile `{name}` can't be read")).with_source(error)
-    })?;
+    reader
+        .take(MAX_DOCKERFILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| {
+            Error::new(
+                ErrorKind::Dockerfile,
+                format!("the Dockerfile `{name}` can't be read"),
+            )
+            .with_source(error)
+        })?;
     if bytes.len() as u64 > MAX_DOCKERFILE {
-        return Err(Error::new(ErrorKind::Dockerfile, format!("`{name}` has more than {MAX_DOCKERFILE} bytes and is no Dockerfile")));
+        return Err(Error::new(
+            ErrorKind::Dockerfile,
+            format!("`{name}` has more than {MAX_DOCKERFILE} bytes and is no Dockerfile"),
+        ));
     }
     Ok(bytes)
 }
@@ -144,26 +198,45 @@ fn text(name: &str, bytes: Vec<u8>) -> Result<SourceFile> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(SourceFile::new(name, text)),
         Err(error) => {
-            let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
-            Err(Error::new(ErrorKind::Dockerfile, format!("the Dockerfile `{name}` is not UTF-8 in line {line}"))
-                .with_help("save it as UTF-8; a file whose name is no UTF-8 can be copied with a wildcard"))
+            let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
+                .iter()
+                .filter(|byte| **byte == b'\n')
+                .count()
+                + 1;
+            Err(Error::new(
+                ErrorKind::Dockerfile,
+                format!("the Dockerfile `{name}` is not UTF-8 in line {line}"),
+            )
+            .with_help(
+                "save it as UTF-8; a file whose name is no UTF-8 can be copied with a wildcard",
+            ))
         }
     }
 }
 
 /// Standard input holds a tar with everything in it, or a Dockerfile alone.
 fn from_standard_input(flags: &BuildFlags, store: &Store) -> Result<Input> {
-    let unreadable = |error| Error::new(ErrorKind::Context, "standard input can't be read").with_source(error);
+    let unreadable =
+        |error| Error::new(ErrorKind::Context, "standard input can't be read").with_source(error);
     let mut spool = store.temporary_file()?;
     let mut input = io::stdin().lock();
     let mut head = Vec::new();
-    input.by_ref().take(1 << 16).read_to_end(&mut head).map_err(unreadable)?;
+    input
+        .by_ref()
+        .take(1 << 16)
+        .read_to_end(&mut head)
+        .map_err(unreadable)?;
     if builder_core::layer::detect_archive(head.as_slice()).is_none() {
         if flags.file.is_some() {
-            return Err(usage("standard input is a Dockerfile, so `-f` names nothing"));
+            return Err(usage(
+                "standard input is a Dockerfile, so `-f` names nothing",
+            ));
         }
         head.extend(read_limited(&mut input, "standard input")?);
-        return Ok(Input { dockerfile: text("-", head)?, context: ContextSource::Empty });
+        return Ok(Input {
+            dockerfile: text("-", head)?,
+            context: ContextSource::Empty,
+        });
     }
     spool.write_all(&head).map_err(unreadable)?;
     io::copy(&mut input, &mut spool).map_err(unreadable)?;
@@ -176,19 +249,33 @@ fn from_standard_input(flags: &BuildFlags, store: &Store) -> Result<Input> {
     };
     for name in &names {
         if let Some(bytes) = context.read_file(name)? {
-            return Ok(Input { dockerfile: text(name, bytes)?, context: ContextSource::Archive(Box::new(context)) });
+            return Ok(Input {
+                dockerfile: text(name, bytes)?,
+                context: ContextSource::Archive(Box::new(context)),
+            });
         }
     }
-    Err(Error::new(ErrorKind::Dockerfile, format!("the tar on standard input holds no `{}`", names[0])).with_help("name the Dockerfile in it with `-f`"))
+    Err(Error::new(
+        ErrorKind::Dockerfile,
+        format!("the tar on standard input holds no `{}`", names[0]),
+    )
+    .with_help("name the Dockerfile in it with `-f`"))
 }
 
 /// `--build-context NAME=VALUE`.
-pub(super) fn named(given: &[String], environment: &Environment) -> Result<BTreeMap<String, NamedContext>> {
+pub(super) fn named(
+    given: &[String],
+    environment: &Environment,
+) -> Result<BTreeMap<String, NamedContext>> {
     let mut contexts = BTreeMap::new();
     for one in given {
-        let (name, value) = one.split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty()).ok_or_else(|| {
-            usage(format!("--build-context `{one}` is no `NAME=VALUE`")).with_help("write `--build-context NAME=DIRECTORY`")
-        })?;
+        let (name, value) = one
+            .split_once('=')
+            .filter(|(name, value)| !name.is_empty() && !value.is_empty())
+            .ok_or_else(|| {
+                usage(format!("--build-context `{one}` is no `NAME=VALUE`"))
+                    .with_help("write `--build-context NAME=DIRECTORY`")
+            })?;
         contexts.insert(name.to_owned(), named_context(value, environment)?);
     }
     Ok(contexts)
@@ -196,7 +283,9 @@ pub(super) fn named(given: &[String], environment: &Environment) -> Result<BTree
 
 fn named_context(value: &str, environment: &Environment) -> Result<NamedContext> {
     if let Some(reference) = value.strip_prefix("docker-image://") {
-        let reference = reference.parse().map_err(|error| usage(format!("--build-context: {error}")))?;
+        let reference = reference
+            .parse()
+            .map_err(|error| usage(format!("--build-context: {error}")))?;
         return Ok(NamedContext::Image(reference));
     }
     if let Some(layout) = value.strip_prefix("oci-layout://") {
@@ -205,8 +294,11 @@ fn named_context(value: &str, environment: &Environment) -> Result<NamedContext>
     refuse_remote(value)?;
     let path = environment.directory.join(value);
     if !path.is_dir() {
-        return Err(Error::new(ErrorKind::Context, format!("--build-context: `{}` is no directory", path.display()))
-            .with_help("an image is written as `oci-layout://PATH` or `docker-image://NAME`"));
+        return Err(Error::new(
+            ErrorKind::Context,
+            format!("--build-context: `{}` is no directory", path.display()),
+        )
+        .with_help("an image is written as `oci-layout://PATH` or `docker-image://NAME`"));
     }
     Ok(NamedContext::Directory(path))
 }
@@ -214,13 +306,28 @@ fn named_context(value: &str, environment: &Environment) -> Result<NamedContext>
 /// `PATH[:TAG][@DIGEST]`; a path that exists as it stands has no tag.
 fn layout_context(layout: &str, environment: &Environment) -> Result<NamedContext> {
     let (rest, digest) = match layout.split_once('@') {
-        Some((rest, digest)) => (rest, Some(digest.parse().map_err(|error| usage(format!("--build-context: {error}")))?)),
+        Some((rest, digest)) => (
+            rest,
+            Some(
+                digest
+                    .parse()
+                    .map_err(|error| usage(format!("--build-context: {error}")))?,
+            ),
+        ),
         None => (layout, None),
     };
     let whole = environment.directory.join(rest);
     if whole.exists() {
-        return Ok(NamedContext::Layout { path: whole, wanted: Wanted { name: None, digest } });
+        return Ok(NamedContext::Layout {
+            path: whole,
+            wanted: Wanted { name: None, digest },
+        });
     }
-    let (path, name) = rest.rsplit_once(':').map_or((rest, None), |(path, tag)| (path, Some(tag.to_owned())));
-    Ok(NamedContext::Layout { path: environment.directory.join(path), wanted: Wanted { name, digest } })
+    let (path, name) = rest
+        .rsplit_once(':')
+        .map_or((rest, None), |(path, tag)| (path, Some(tag.to_owned())));
+    Ok(NamedContext::Layout {
+        path: environment.directory.join(path),
+        wanted: Wanted { name, digest },
+    })
 }

@@ -17,8 +17,12 @@ pub(super) fn refuse(flags: &DockerFlags) -> Result<()> {
     const NO_REGISTRY: &str = "this version of rbuild does not speak to registries";
     const NO_CACHE: &str = "this version of rbuild has no build cache";
     const NO_DAEMON: &str = "there is no daemon that could be told";
-    let attestation = |value: &Option<String>| value.as_deref().is_some_and(|value| value != "false");
-    let pull = flags.pull.as_ref().is_some_and(|how| !matches!(how.as_deref(), Some("missing" | "never" | "false")));
+    let attestation =
+        |value: &Option<String>| value.as_deref().is_some_and(|value| value != "false");
+    let pull = flags
+        .pull
+        .as_ref()
+        .is_some_and(|how| !matches!(how.as_deref(), Some("missing" | "never" | "false")));
     for (given, flag, reason) in [
         (!flags.secret.is_empty(), "--secret", NO_RUN),
         (!flags.ssh.is_empty(), "--ssh", NO_RUN),
@@ -36,14 +40,35 @@ pub(super) fn refuse(flags: &DockerFlags) -> Result<()> {
         (flags.builder.is_some(), "--builder", NO_DAEMON),
         (flags.isolation.is_some(), "--isolation", NO_DAEMON),
         (flags.cgroup_parent.is_some(), "--cgroup-parent", NO_DAEMON),
-        (flags.squash, "--squash", "a step is a layer; use several stages to leave files behind"),
-        (attestation(&flags.provenance), "--provenance", "rbuild makes no attestations; `--provenance=false` is accepted"),
-        (attestation(&flags.sbom), "--sbom", "rbuild makes no attestations; `--sbom=false` is accepted"),
-        (!flags.attest.is_empty(), "--attest", "rbuild makes no attestations"),
-        (flags.call.as_deref().is_some_and(|call| call != "build"), "--call", "use `rbuild check` or `rbuild plan`"),
+        (
+            flags.squash,
+            "--squash",
+            "a step is a layer; use several stages to leave files behind",
+        ),
+        (
+            attestation(&flags.provenance),
+            "--provenance",
+            "rbuild makes no attestations; `--provenance=false` is accepted",
+        ),
+        (
+            attestation(&flags.sbom),
+            "--sbom",
+            "rbuild makes no attestations; `--sbom=false` is accepted",
+        ),
+        (
+            !flags.attest.is_empty(),
+            "--attest",
+            "rbuild makes no attestations",
+        ),
+        (
+            flags.call.as_deref().is_some_and(|call| call != "build"),
+            "--call",
+            "use `rbuild check` or `rbuild plan`",
+        ),
     ] {
         if given {
-            return Err(usage(format!("{flag} can't be honoured: {reason}")).with_help(format!("leave {flag} out")));
+            return Err(usage(format!("{flag} can't be honoured: {reason}"))
+                .with_help(format!("leave {flag} out")));
         }
     }
     Ok(())
@@ -52,8 +77,12 @@ pub(super) fn refuse(flags: &DockerFlags) -> Result<()> {
 /// The proxies that Docker's config.json gives to every build, as build arguments in both cases.
 pub(super) fn proxies(environment: &Environment) -> BTreeMap<String, String> {
     let mut arguments = BTreeMap::new();
-    let file = environment.docker_config().and_then(|path| std::fs::read(path).ok());
-    let config: serde_json::Value = file.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let file = environment
+        .docker_config()
+        .and_then(|path| std::fs::read(path).ok());
+    let config: serde_json::Value = file
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default();
     let proxies = &config["proxies"]["default"];
     for (key, name) in [
         ("httpProxy", "HTTP_PROXY"),
@@ -72,10 +101,24 @@ pub(super) fn proxies(environment: &Environment) -> BTreeMap<String, String> {
 
 /// The client for ADD of a URL.
 pub(super) fn transport(environment: &Environment) -> Result<Arc<dyn Transport + Send + Sync>> {
-    let names = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
-    let proxy = names.iter().find_map(|name| environment.text(name)).filter(|proxy| !proxy.is_empty());
+    let names = [
+        "HTTPS_PROXY",
+        "https_proxy",
+        "HTTP_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ];
+    let proxy = names
+        .iter()
+        .find_map(|name| environment.text(name))
+        .filter(|proxy| !proxy.is_empty());
     let user_agent = format!("rbuild/{}", env!("CARGO_PKG_VERSION"));
-    let options = ClientOptions { proxy: proxy.map(str::to_owned), user_agent };
-    let client = Client::new(&options).map_err(|error| usage(format!("the proxy of the environment: {error}")))?;
+    let options = ClientOptions {
+        proxy: proxy.map(str::to_owned),
+        user_agent,
+    };
+    let client = Client::new(&options)
+        .map_err(|error| usage(format!("the proxy of the environment: {error}")))?;
     Ok(Arc::new(client))
 }

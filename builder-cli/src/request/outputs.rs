@@ -4,23 +4,41 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd as _;
 
+use builder_core::Result;
 use builder_core::output::{Destination, Output, OutputKind};
 use builder_core::reference::Reference;
-use builder_core::Result;
 
 use super::{default_output, usage};
 use crate::environment::Environment;
 
 /// Reads all specifications; without any the default output.
-pub(super) fn parse(specs: &[String], references: &[Reference], environment: &Environment) -> Result<Vec<Output>> {
+pub(super) fn parse(
+    specs: &[String],
+    references: &[Reference],
+    environment: &Environment,
+) -> Result<Vec<Output>> {
     if specs.is_empty() {
         let path = default_output(references, &environment.directory);
-        return Ok(vec![Output { kind: OutputKind::Oci, destination: Destination::Path { path, replace: false } }]);
+        return Ok(vec![Output {
+            kind: OutputKind::Oci,
+            destination: Destination::Path {
+                path,
+                replace: false,
+            },
+        }]);
     }
-    let outputs: Vec<Output> = specs.iter().map(|spec| one(spec, references, environment)).collect::<Result<_>>()?;
-    let handles = outputs.iter().filter(|output| matches!(output.destination, Destination::Handle(_))).count();
+    let outputs: Vec<Output> = specs
+        .iter()
+        .map(|spec| one(spec, references, environment))
+        .collect::<Result<_>>()?;
+    let handles = outputs
+        .iter()
+        .filter(|output| matches!(output.destination, Destination::Handle(_)))
+        .count();
     if handles > 1 {
-        return Err(usage("two outputs go to standard output").with_help("give one of them a `dest=`"));
+        return Err(
+            usage("two outputs go to standard output").with_help("give one of them a `dest=`")
+        );
     }
     Ok(outputs)
 }
@@ -35,7 +53,8 @@ fn one(spec: &str, references: &[Reference], environment: &Environment) -> Resul
     let mut fields: BTreeMap<String, &str> = BTreeMap::new();
     for field in spec.split(',') {
         let (key, value) = field.split_once('=').ok_or_else(|| {
-            usage(format!("--output `{spec}`: `{field}` is no `key=value`")).with_help("write `type=oci,dest=FILE`")
+            usage(format!("--output `{spec}`: `{field}` is no `key=value`"))
+                .with_help("write `type=oci,dest=FILE`")
         })?;
         fields.insert(key.trim().to_lowercase(), value.trim());
     }
@@ -46,17 +65,28 @@ fn one(spec: &str, references: &[Reference], environment: &Environment) -> Resul
         Some("local") => OutputKind::Local,
         Some("tar") => OutputKind::Tar,
         Some(kind @ ("registry" | "image")) => {
-            return Err(usage(format!("--output type={kind}: this version of rbuild can't push"))
-                .with_help("write a tarball and push it with `skopeo copy oci-archive:FILE docker://NAME`"));
+            return Err(usage(format!(
+                "--output type={kind}: this version of rbuild can't push"
+            ))
+            .with_help(
+                "write a tarball and push it with `skopeo copy oci-archive:FILE docker://NAME`",
+            ));
         }
         Some(kind) => {
-            return Err(usage(format!("--output type `{kind}` is unknown")).with_help("write oci, oci-dir, docker, local or tar"));
+            return Err(usage(format!("--output type `{kind}` is unknown"))
+                .with_help("write oci, oci-dir, docker, local or tar"));
         }
-        None => return Err(usage(format!("--output `{spec}` has no type")).with_help("write `type=oci,dest=FILE`")),
+        None => {
+            return Err(usage(format!("--output `{spec}` has no type"))
+                .with_help("write `type=oci,dest=FILE`"));
+        }
     };
-    let destination = fields.remove("dest").or_else(|| fields.remove("destination"));
+    let destination = fields
+        .remove("dest")
+        .or_else(|| fields.remove("destination"));
     if let Some(key) = fields.keys().next() {
-        return Err(usage(format!("--output `{spec}`: rbuild has no `{key}`")).with_help("it has `type` and `dest`"));
+        return Err(usage(format!("--output `{spec}`: rbuild has no `{key}`"))
+            .with_help("it has `type` and `dest`"));
     }
     output(kind, destination, references, environment)
 }
@@ -69,13 +99,22 @@ fn output(
 ) -> Result<Output> {
     let destination = match (destination, kind) {
         (Some("-"), _) => standard_output(environment)?,
-        (Some(path), _) => Destination::Path { path: environment.directory.join(path), replace: true },
+        (Some(path), _) => Destination::Path {
+            path: environment.directory.join(path),
+            replace: true,
+        },
         (None, OutputKind::Oci | OutputKind::Docker) => {
             let path = default_output(references, &environment.directory);
-            Destination::Path { path, replace: false }
+            Destination::Path {
+                path,
+                replace: false,
+            }
         }
         (None, kind) => {
-            return Err(usage(format!("--output type={} has no `dest`", kind.name())).with_help("add `,dest=PATH`"));
+            return Err(
+                usage(format!("--output type={} has no `dest`", kind.name()))
+                    .with_help("add `,dest=PATH`"),
+            );
         }
     };
     Ok(Output { kind, destination })
@@ -83,11 +122,18 @@ fn output(
 
 fn standard_output(environment: &Environment) -> Result<Destination> {
     if environment.output_terminal {
-        return Err(usage("standard output is a terminal, and an archive does not belong there")
-            .with_help("send it to a file or a program: `rbuild -o - . > FILE`"));
+        return Err(
+            usage("standard output is a terminal, and an archive does not belong there")
+                .with_help("send it to a file or a program: `rbuild -o - . > FILE`"),
+        );
     }
-    let handle = std::io::stdout().as_fd().try_clone_to_owned().map_err(|error| {
-        usage("standard output is closed").with_help("open it, or write to a file with `dest=`").with_source(error)
-    })?;
+    let handle = std::io::stdout()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| {
+            usage("standard output is closed")
+                .with_help("open it, or write to a file with `dest=`")
+                .with_source(error)
+        })?;
     Ok(Destination::Handle(File::from(handle)))
 }
