@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::image_path::ImagePath;
 use crate::oci::config::ImageConfig;
 use crate::plan::ignored::ignored_sources;
-use crate::plan::{self, Plan, PlanOptions, StageGraph};
+use crate::plan::{self, GraphStage, Plan, PlanOptions, StageGraph};
 use crate::source::SourceFile;
 use crate::tree::Tree as _;
 
@@ -58,14 +58,14 @@ pub(crate) fn plan(request: &BuildRequest, images: &mut Images<'_>) -> Result<Pl
     let (parsed, mut diagnostics) = parse(request);
     let (graph, found) = plan::graph(file, &parsed, &options);
     diagnostics.extend(found);
-    let Some(graph) = graph else {
+    let Some(mut graph) = graph else {
         return Err(Error::from_diagnostics(file, sorted(diagnostics)));
     };
     if diagnostics.iter().any(Diagnostic::is_error) {
         diagnostics.extend(lowered_without_bases(file, &parsed, &graph, &options));
         return Err(Error::from_diagnostics(file, sorted(diagnostics)));
     }
-    let bases = match find_bases(request, &graph, images) {
+    let bases = match find_bases(request, &parsed, &mut graph, images) {
         Ok(bases) => bases,
         Err(error) => {
             // What is wrong in the file itself matters more than a base that can't be had.
@@ -173,20 +173,27 @@ fn sorted(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     diagnostics
 }
 
+/// What the stages start from. Triggers of a base may need more stages, whose bases are found too.
 fn find_bases(
     request: &BuildRequest,
-    graph: &StageGraph,
+    parsed: &Dockerfile,
+    graph: &mut StageGraph,
     images: &mut Images<'_>,
 ) -> Result<BTreeMap<usize, Found>> {
     let mut bases = BTreeMap::new();
-    for stage in graph.stages.iter().filter(|stage| stage.reachable) {
+    loop {
+        let missing = |stage: &&GraphStage| stage.reachable && !bases.contains_key(&stage.index);
+        let Some(stage) = graph.stages.iter().find(missing) else {
+            return Ok(bases);
+        };
+        let (index, span) = (stage.index, stage.span);
         let found = images.base(&stage.base, &stage.platform);
-        bases.insert(
-            stage.index,
-            found.map_err(|error| error.at(&request.dockerfile, stage.span))?,
-        );
+        let found = found.map_err(|error| error.at(&request.dockerfile, span))?;
+        if let Some(config) = config(&found) {
+            graph.add_triggers(parsed, index, &config.config.on_build);
+        }
+        bases.insert(index, found);
     }
-    Ok(bases)
 }
 
 /// The config of what a stage starts from. A directory has none: it is like `scratch` with files.
