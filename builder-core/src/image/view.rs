@@ -244,3 +244,139 @@ fn settle_whiteout(found: &mut BTreeMap<Vec<u8>, Option<(Node, bool)>>, name: Ve
         *pending = false;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Entry;
+    use crate::layer::{LayerOptions, LayerWriter};
+    use crate::timestamp::Timestamp;
+
+    /// One line of a layer: `d PATH MODE`, `f PATH TEXT`, `l PATH TARGET`, `w PATH` (whiteout), `o PATH` (opaque).
+    fn layer(store: &Store, lines: &[&str]) -> Layer {
+        let options = LayerOptions {
+            compression: crate::layer::Compression::DEFAULT,
+            epoch: None,
+            threads: 1,
+        };
+        let mut writer = LayerWriter::new(store, &options).unwrap();
+        for line in lines {
+            let words: Vec<&str> = line.split(' ').collect();
+            let path = ImagePath::clean(words[1]);
+            let mut entry = Entry::directory(path.clone(), Timestamp::default());
+            match words[0] {
+                "d" => {
+                    entry.mode = u32::from_str_radix(words[2], 8).unwrap();
+                    writer.append(&entry, None).unwrap();
+                }
+                "f" => {
+                    entry = Entry::file(path, words[2].len() as u64, 0o644, Timestamp::default());
+                    writer
+                        .append(&entry, Some(&mut words[2].as_bytes()))
+                        .unwrap();
+                }
+                "l" => {
+                    let target = words[2].as_bytes().to_vec();
+                    entry.kind = EntryKind::Symlink { target };
+                    writer.append(&entry, None).unwrap();
+                }
+                "w" => writer.append_whiteout(&path).unwrap(),
+                _ => writer.append_opaque(&path).unwrap(),
+            }
+        }
+        let made = writer.finish().unwrap();
+        Layer {
+            descriptor: made.descriptor,
+            diff_id: made.diff_id,
+            fresh: true,
+        }
+    }
+
+    fn tree_text(view: &View<'_>, path: &ImagePath, shown: &mut Vec<String>) {
+        for node in view.list(path).unwrap() {
+            let mut node = node.unwrap();
+            let found = view.look_up(&node.entry.path).unwrap().unwrap();
+            assert_eq!(found.entry, node.entry, "list and look_up agree");
+            let what = match &node.entry.kind {
+                EntryKind::Directory => format!("{:o}", node.entry.mode),
+                EntryKind::Symlink { target } => String::from_utf8_lossy(target).into_owned(),
+                _ => {
+                    let mut text = String::new();
+                    view.open(&mut node)
+                        .unwrap()
+                        .read_to_string(&mut text)
+                        .unwrap();
+                    text
+                }
+            };
+            shown.push(format!("{} {what}", node.entry.path));
+            if node.entry.is_directory() {
+                tree_text(view, &node.entry.path, shown);
+            }
+        }
+    }
+
+    fn check(layers: &[&[&str]], expected: &[&str]) {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let layers: Vec<Layer> = layers.iter().map(|lines| layer(&store, lines)).collect();
+        let view = View::new(&store, &layers, "test");
+        let mut shown = Vec::new();
+        tree_text(&view, &ImagePath::root(), &mut shown);
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn upper_layers_win_and_directories_merge() {
+        check(
+            &[
+                &["d a 700", "f a/x one", "f a/y one", "l s a"],
+                &["d a 755", "f a/y two", "f s two"],
+            ],
+            &["/a 755", "/a/x one", "/a/y two", "/s two"],
+        );
+    }
+
+    #[test]
+    fn whiteouts_hide_what_is_below_and_nothing_above() {
+        check(
+            &[
+                &["d a 755", "f a/x one", "d b 755", "f b/x one", "f c one"],
+                &["w a", "d b 755", "w b/x", "w c"],
+                &["d a 711", "f a/z three", "f c three"],
+            ],
+            &["/a 711", "/a/z three", "/b 755", "/c three"],
+        );
+    }
+
+    #[test]
+    fn opaque_directories_start_anew() {
+        check(
+            &[
+                &["d a 700", "d a/d 755", "f a/d/y one", "f a/x one"],
+                &["d a 755", "o a", "f a/z two"],
+            ],
+            &["/a 755", "/a/z two"],
+        );
+    }
+
+    #[test]
+    fn a_file_over_a_directory_hides_all_of_it() {
+        check(
+            &[
+                &["d a 755", "d a/b 755", "f a/b/c one"],
+                &["f a two"],
+                &["d a 750", "f a/n three"],
+            ],
+            &["/a 750", "/a/n three"],
+        );
+    }
+
+    #[test]
+    fn what_is_only_implied_takes_its_metadata_from_below() {
+        check(
+            &[&["d a 700", "d a/b 711", "f a/b/c one"], &["f a/b/d two"]],
+            &["/a 700", "/a/b 711", "/a/b/c one", "/a/b/d two"],
+        );
+    }
+}

@@ -371,3 +371,76 @@ fn kind_name(entry: &Entry) -> &'static str {
         _ => "a file",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, ErrorKind};
+    use crate::timestamp::Timestamp;
+    use crate::tree::files::{Content, Files};
+
+    fn files(names: &[&str]) -> Files {
+        let mut files = Files::default();
+        for name in names {
+            let entry = Entry::file(ImagePath::clean(name), 0, 0o644, Timestamp::default());
+            files.add(entry, Content::Text(Vec::new()));
+        }
+        files
+    }
+
+    fn run(graft: &Graft<'_>, base: Option<&dyn Tree>) -> Result<Vec<String>> {
+        let made = Entry::directory(ImagePath::root(), Timestamp::default());
+        let conflict = |conflict: Conflict| {
+            Error::new(
+                ErrorKind::Dockerfile,
+                format!("{} is {}", conflict.path, conflict.present),
+            )
+        };
+        let mut seen = Vec::new();
+        merge(graft, base, &made, &conflict, &mut |merged| {
+            seen.push(format!("{} {:?}", merged.entry.path, merged.origin));
+            Ok(())
+        })?;
+        Ok(seen)
+    }
+
+    #[test]
+    fn paths_come_in_order_with_the_directories_they_need() {
+        let tree = files(&["a", "b"]);
+        let root = tree.look_up(&ImagePath::root()).unwrap().unwrap();
+        let mut graft = Graft::default();
+        graft
+            .at(&ImagePath::clean("/x/y"))
+            .put_contents(0, &tree, root);
+        let one = tree.look_up(&ImagePath::clean("a")).unwrap().unwrap();
+        graft.at(&ImagePath::clean("/x.txt")).put(1, &tree, one);
+        let expected = [
+            "/x Made",
+            "/x/y Made",
+            "/x/y/a Copied",
+            "/x/y/b Copied",
+            "/x.txt Copied",
+        ];
+        assert_eq!(run(&graft, None).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_later_source_wins_and_kinds_exclude_each_other() {
+        let (first, second) = (files(&["a", "b"]), files(&["b", "c"]));
+        let mut graft = Graft::default();
+        for (ordinal, tree) in [&first, &second].into_iter().enumerate() {
+            let root = tree.look_up(&ImagePath::root()).unwrap().unwrap();
+            graft
+                .at(&ImagePath::clean("/x"))
+                .put_contents(ordinal, tree, root);
+        }
+        let merged = run(&graft, None).unwrap();
+        assert_eq!(
+            merged,
+            ["/x Made", "/x/a Copied", "/x/b Copied", "/x/c Copied"]
+        );
+        let base = files(&["x"]);
+        let error = run(&graft, Some(&base)).unwrap_err();
+        assert_eq!(error.message(), "/x is a file");
+    }
+}
