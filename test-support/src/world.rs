@@ -77,6 +77,23 @@ impl World {
         path
     }
 
+    /// Copies a tree of plain files from outside, with the modes and times of [`World::write`].
+    pub fn copy(&self, from: &Path, relative: impl AsRef<Path>) -> PathBuf {
+        let to = self.path(relative);
+        fs::create_dir_all(&to).unwrap();
+        for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let target = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                self.copy(&entry.path(), &target);
+            } else {
+                self.write(&target, fs::read(entry.path()).unwrap());
+            }
+        }
+        set_mode(&to, 0o755);
+        set_mtime(&to, MTIME);
+        to
+    }
+
     /// Sets a variable for every program of this world.
     pub fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
         self.variables
@@ -93,7 +110,7 @@ impl World {
         self.start(arguments, Vec::new()).wait()
     }
 
-    /// Runs the program with a line of arguments, split at blanks, `@` being the world's own path.
+    /// Runs the program with a line of arguments, split at blanks, `@/` being the world's own path.
     pub fn line(&self, line: &str) -> Outcome {
         self.run(self.words(line))
     }
@@ -111,7 +128,7 @@ impl World {
     fn words(&self, line: &str) -> Vec<String> {
         let here = self.directory.path().to_str().unwrap();
         line.split_whitespace()
-            .map(|word| word.replace('@', here))
+            .map(|word| word.replace("@/", &format!("{here}/")))
             .collect()
     }
 
@@ -170,7 +187,13 @@ impl Running {
             // Nobody may be waiting any more.
             let _ = sender.send(child.wait().unwrap());
         });
-        let shown = format!("{command:?}").replace(&home, "@");
+        let words = command
+            .get_args()
+            .map(|word| word.to_string_lossy().replace(&home, "@"));
+        let shown = words.fold(
+            command.get_program().to_string_lossy().into_owned(),
+            |line, word| line + " " + &word,
+        );
         Self {
             pid,
             ended,

@@ -2,6 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+mod bad_input;
+mod contexts;
+mod determinism;
+mod gitlab;
+mod hello;
+mod outputs;
+mod program;
+mod readers;
 mod reference;
 
 use std::path::{Path, PathBuf};
