@@ -3,6 +3,16 @@
 //! Names, short forms and meaning are those of `docker build` and `docker buildx build`; see
 //! `docs/dockerfile-support.md`, "Flags".
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "the doc lines are the help that is printed"
+)]
+#![expect(
+    clippy::struct_excessive_bools,
+    clippy::option_option,
+    reason = "a flag is there or not, with a value or without"
+)]
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 

@@ -17,10 +17,6 @@ use clap::{CommandFactory as _, Parser as _};
 use environment::Environment;
 use flags::{BuildFlags, Cli, Command};
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the arguments are read here and nowhere else"
-)]
 fn main() -> ExitCode {
     let cli = Cli::parse_from(flags::with_command(std::env::args_os()));
     let environment = Environment::read();

@@ -91,10 +91,10 @@ impl Render for Plain {
             }
             Event::Notice { message } => say(&message),
             Event::ImageWritten { references, digest } if references.is_empty() => {
-                say(&format!("image {digest}"))
+                say(&format!("image {digest}"));
             }
             Event::ImageWritten { references, digest } => {
-                say(&format!("image {} {digest}", references.join(", ")))
+                say(&format!("image {} {digest}", references.join(", ")));
             }
             Event::OutputWritten {
                 kind,

@@ -198,11 +198,9 @@ fn text(name: &str, bytes: Vec<u8>) -> Result<SourceFile> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(SourceFile::new(name, text)),
         Err(error) => {
-            let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count()
-                + 1;
+            let before =
+                String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+            let line = before.matches('\n').count() + 1;
             Err(Error::new(
                 ErrorKind::Dockerfile,
                 format!("the Dockerfile `{name}` is not UTF-8 in line {line}"),

@@ -6,6 +6,7 @@ use crate::build::copy::{CopyInput, place, shown};
 use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image_path::ImagePath;
+use crate::layer::archive::ArchiveTree;
 use crate::nearest::nearest;
 use crate::plan::step::{CopyFrom, CopySource, CopyStep, Spanned};
 use crate::timestamp::Timestamp;
@@ -28,14 +29,14 @@ pub(crate) struct Arrival<'a> {
 }
 
 /// How an [`Arrival`] is put at the destination.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum How {
     /// A file, under this name where the destination is a directory.
     File(Vec<u8>),
     /// The content of a directory.
     Contents,
-    /// The members of an archive.
-    Unpacked,
+    /// The members of an archive, at another place than the destination where there is one.
+    Unpacked(Arc<ArchiveTree>, Option<ImagePath>),
 }
 
 /// The heredocs of an instruction as files of mode 0644.

@@ -7,7 +7,7 @@ use crate::build::arrival::{self, Arrival, How};
 use crate::build::layer::LayerMaker;
 use crate::build::remote::Remote;
 use crate::build::target::Target;
-use crate::build::{owner, permissions};
+use crate::build::{owner, permissions, unpack};
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image_path::{EscapeAsciiLossy as _, ImagePath};
@@ -51,9 +51,14 @@ pub(crate) fn execute(input: &CopyInput<'_>, maker: LayerMaker<'_>) -> Result<La
     };
     let at_destination = |error: Error| error.at(input.file, step.destination.span);
     let target = Target::find(&step.destination, base).map_err(at_destination)?;
+    let arrivals = unpack::redirect(arrivals, &target, base)?;
     let mut graft = Graft::default();
     plant(input, &arrivals, &target, &mut graft).map_err(at_destination)?;
-    emit(input, &graft, base, maker)
+    let archives_only = !arrivals.is_empty()
+        && arrivals
+            .iter()
+            .all(|one| matches!(one.how, How::Unpacked(..)));
+    emit(input, &graft, base, archives_only, maker)
 }
 
 /// Puts every arrival at its place below the destination.
@@ -87,9 +92,10 @@ fn plant<'t>(
             How::Contents => graft
                 .at(&target.directory()?)
                 .put_contents(ordinal, tree, node),
-            How::Unpacked => graft
-                .at(&target.directory()?)
-                .put_unpacked(ordinal, tree, node),
+            How::Unpacked(_, place) => {
+                let place = place.clone().map_or_else(|| target.directory(), Ok)?;
+                graft.at(&place).put_unpacked(ordinal, tree, node);
+            }
         }
     }
     Ok(())
@@ -100,6 +106,7 @@ fn emit(
     input: &CopyInput<'_>,
     graft: &Graft<'_>,
     base: Option<&dyn Tree>,
+    archives_only: bool,
     mut maker: LayerMaker<'_>,
 ) -> Result<Layer> {
     let step = input.step;
@@ -112,7 +119,7 @@ fn emit(
     };
     let mut made = Entry::directory(ImagePath::root(), input.now);
     (made.uid, made.gid) = owner.unwrap_or((0, 0));
-    if let Some(Chmod::Octal(mode)) = step.chmod {
+    if let (Some(Chmod::Octal(mode)), false) = (&step.chmod, archives_only) {
         made.mode = mode & 0o777;
     }
     if !graft.is_empty() {

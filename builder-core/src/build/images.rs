@@ -29,7 +29,7 @@ pub(crate) enum Found {
     /// Nothing, or an earlier stage.
     Nothing,
     /// An image.
-    Image(Base),
+    Image(Box<Base>),
     /// A directory of the host, whose files become one layer.
     Directory(PathBuf),
 }
@@ -51,7 +51,9 @@ impl<'a> Images<'a> {
             StageBase::Image {
                 reference,
                 platform,
-            } => self.image(&reference.value, platform).map(Found::Image),
+            } => self
+                .image(&reference.value, platform)
+                .map(|base| Found::Image(Box::new(base))),
             StageBase::Named(name) => self.named(name, platform),
         }
     }
@@ -62,17 +64,17 @@ impl<'a> Images<'a> {
             Some(NamedContext::Directory(path)) => Ok(Found::Directory(path.clone())),
             Some(NamedContext::Image(reference)) => self
                 .image(&reference.to_string(), platform)
-                .map(Found::Image),
+                .map(|base| Found::Image(Box::new(base))),
             Some(NamedContext::Layout { path, wanted }) => {
                 let key = (format!("{name}="), platform.clone());
                 if let Some(base) = self.found.get(&key) {
-                    return Ok(Found::Image(base.clone()));
+                    return Ok(Found::Image(Box::new(base.clone())));
                 }
                 let manifest = LayoutSource::open(path)?.import(self.store, wanted, platform)?;
                 let base =
                     base::load(self.store, &path.display().to_string(), &manifest, platform)?;
                 self.found.insert(key, base.clone());
-                Ok(Found::Image(base))
+                Ok(Found::Image(Box::new(base)))
             }
             None => Err(Error::new(
                 ErrorKind::Internal,

@@ -9,10 +9,12 @@ mod images;
 mod layer;
 mod owner;
 mod permissions;
+mod planning;
 mod remote;
 pub mod request;
 mod stage;
 mod target;
+mod unpack;
 mod workdir;
 
 use std::collections::BTreeMap;
@@ -20,17 +22,14 @@ use std::collections::BTreeMap;
 use crate::context::Context;
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, ImageId};
-use crate::dockerfile::Dockerfile;
-use crate::dockerfile::parse::{ParseOptions, parse_with};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventSink};
 use crate::image::{Committed, Image};
 use crate::interrupt::Interrupt;
 use crate::layer::LayerOptions;
-use crate::oci::config::ImageConfig;
 use crate::output::{self, Bundle};
+use crate::plan::Plan;
 use crate::plan::step::{StageBase, Step};
-use crate::plan::{self, Plan, StageGraph};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::store::Store;
@@ -70,15 +69,17 @@ pub fn build(
     let outputs = std::mem::take(&mut request.outputs);
     let named = request.named_contexts.clone();
     let mut images = Images::new(store, &named);
-    let planned = make_plan(&request, &mut images)?;
+    let mut planned = planning::plan(&request, &mut images)?;
     let file = &request.dockerfile;
-    for diagnostic in planned.warnings {
+    let context = open_context(store, &request)?;
+    planned.add_ignored_sources(context.as_ref());
+    planning::refuse_findings(file, &planned.warnings)?;
+    for diagnostic in std::mem::take(&mut planned.warnings) {
         events.send(Event::Diagnostic {
             file: file.clone(),
             diagnostic,
         });
     }
-    let context = open_context(store, &request)?;
     refuse_run(&planned.plan, &request)?;
     let plan = &planned.plan;
     let epoch = plan.epoch.map(Timestamp::from_seconds).or(request.epoch);
@@ -128,136 +129,19 @@ pub fn build(
 /// Every problem of the Dockerfile at once, and base images that can't be found.
 pub fn plan(store: &Store, request: &BuildRequest) -> Result<(Plan, Vec<Diagnostic>)> {
     let mut images = Images::new(store, &request.named_contexts);
-    let planned = make_plan(request, &mut images)?;
+    let planned = planning::plan(request, &mut images)?;
     Ok((planned.plan, planned.warnings))
 }
 
-fn parse_options(request: &BuildRequest) -> ParseOptions {
-    let syntax = request.build_args.get("BUILDKIT_SYNTAX").cloned();
-    ParseOptions {
-        ignore_syntax: request.ignore_syntax,
-        syntax,
-    }
-}
-
-/// Every problem of a Dockerfile, errors and warnings, in the order of the file. A base image that can't be found is
-/// taken for an empty one: its own errors come with the build.
+/// Every problem of a Dockerfile, errors and warnings, in the order of the file; of all stages unless a target is
+/// named. A base image that can't be found is taken for an empty one: its own errors come with the build.
 ///
 /// # Errors
 /// A context or an ignore file that can't be read.
 pub fn check(store: &Store, request: &BuildRequest) -> Result<Vec<Diagnostic>> {
-    let file = &request.dockerfile;
-    let options = request.plan_options();
-    let (parsed, mut diagnostics) = parse_with(file, &parse_options(request));
-    let (graph, found) = plan::graph(file, &parsed, &options);
-    diagnostics.extend(found);
-    if let Some(graph) = graph {
-        let mut images = Images::new(store, &request.named_contexts);
-        let mut configs = BTreeMap::new();
-        for stage in graph.stages.iter().filter(|stage| stage.reachable) {
-            let config = match images.base(&stage.base, &stage.platform) {
-                Ok(Found::Image(base)) => base.image.config,
-                _ => ImageConfig::for_platform(&stage.platform),
-            };
-            configs.insert(stage.index, config);
-        }
-        diagnostics.extend(plan::lower(file, &parsed, &graph, &configs, &options).1);
-    }
-    diagnostics.sort_by_key(|diagnostic| diagnostic.span);
-    diagnostics.dedup();
-    Ok(diagnostics)
-}
-
-struct Planned {
-    plan: Plan,
-    warnings: Vec<Diagnostic>,
-    /// What the stages start from, by stage.
-    bases: BTreeMap<usize, Found>,
-}
-
-fn make_plan(request: &BuildRequest, images: &mut Images<'_>) -> Result<Planned> {
-    let file = &request.dockerfile;
-    let options = request.plan_options();
-    let (parsed, mut diagnostics) = parse_with(file, &parse_options(request));
-    let (graph, found) = plan::graph(file, &parsed, &options);
-    diagnostics.extend(found);
-    let Some(graph) = graph else {
-        return Err(Error::from_diagnostics(file, diagnostics));
-    };
-    if diagnostics.iter().any(Diagnostic::is_error) {
-        // Lowering would find more, but not without the configs of the bases.
-        return Err(Error::from_diagnostics(
-            file,
-            with_lowered(request, &parsed, &graph, diagnostics),
-        ));
-    }
-    let bases = find_bases(request, &graph, images)?;
-    let configs = configs(&bases);
-    let (plan, found) = plan::lower(file, &parsed, &graph, &configs, &options);
-    diagnostics.extend(found);
-    match plan {
-        Some(plan) if !diagnostics.iter().any(Diagnostic::is_error) => Ok(Planned {
-            plan,
-            warnings: diagnostics,
-            bases,
-        }),
-        _ => Err(Error::from_diagnostics(file, diagnostics)),
-    }
-}
-
-/// Adds what lowering finds with empty bases to the problems that there are already.
-fn with_lowered(
-    request: &BuildRequest,
-    parsed: &Dockerfile,
-    graph: &StageGraph,
-    mut diagnostics: Vec<Diagnostic>,
-) -> Vec<Diagnostic> {
-    let (_, found) = plan::lower(
-        &request.dockerfile,
-        parsed,
-        graph,
-        &BTreeMap::new(),
-        &request.plan_options(),
-    );
-    for diagnostic in found {
-        if diagnostic.is_error()
-            && !diagnostics
-                .iter()
-                .any(|known| known.span == diagnostic.span)
-        {
-            diagnostics.push(diagnostic);
-        }
-    }
-    diagnostics.sort_by_key(|diagnostic| diagnostic.span);
-    diagnostics
-}
-
-fn find_bases(
-    request: &BuildRequest,
-    graph: &StageGraph,
-    images: &mut Images<'_>,
-) -> Result<BTreeMap<usize, Found>> {
-    let mut bases = BTreeMap::new();
-    for stage in graph.stages.iter().filter(|stage| stage.reachable) {
-        let found = images.base(&stage.base, &stage.platform);
-        bases.insert(
-            stage.index,
-            found.map_err(|error| error.at(&request.dockerfile, stage.span))?,
-        );
-    }
-    Ok(bases)
-}
-
-fn configs(bases: &BTreeMap<usize, Found>) -> BTreeMap<usize, ImageConfig> {
-    let config = |found: &Found| match found {
-        Found::Nothing => None,
-        Found::Directory(_) => Some(ImageConfig::default()),
-        Found::Image(base) => Some(base.image.config.clone()),
-    };
-    bases
-        .iter()
-        .filter_map(|(index, found)| Some((*index, config(found)?)))
-        .collect()
+    let mut images = Images::new(store, &request.named_contexts);
+    let context = open_context(store, request)?;
+    Ok(planning::check(request, &mut images, context.as_ref()))
 }
 
 fn open_context(store: &Store, request: &BuildRequest) -> Result<Option<Context>> {

@@ -26,39 +26,23 @@ pub(crate) fn resolve(chown: &Chown, base: &dyn Tree) -> Result<(u32, u32)> {
     Ok((uid, gid))
 }
 
-/// The numbers of USER: `name`, `uid`, `name:group`, `uid:gid` and mixtures; empty is root. A numeric user that the
-/// stage doesn't know has group 0; see `docs/dockerfile-support.md`, "USER".
+/// The owner of what WORKDIR makes under USER: read as `--chown` is, so that a number alone is its own group.
 ///
 /// # Errors
 /// A name that the stage's accounts don't hold.
 pub(crate) fn of_user(user: &str, base: &dyn Tree) -> Result<(u32, u32)> {
-    if user.is_empty() {
-        return Ok((0, 0));
-    }
+    let account = |text: &str| match text.parse() {
+        Ok(id) => Account::Id(id),
+        Err(_) if text == "root" => Account::Id(0),
+        Err(_) => Account::Name(text.to_owned()),
+    };
     let (name, group) = user
         .split_once(':')
         .map_or((user, None), |(name, group)| (name, Some(group)));
-    let (uid, own_group) = match name.parse::<u32>() {
-        Ok(uid) if group.is_some_and(|group| group.parse::<u32>().is_ok()) => (uid, 0),
-        Ok(uid) => {
-            let known = accounts::users(base)?
-                .into_iter()
-                .flatten()
-                .find(|user| user.uid == uid);
-            (uid, known.map_or(0, |user| user.gid))
-        }
-        Err(_) if name.is_empty() => (0, 0),
-        Err(_) => {
-            let user = accounts::user(base, name)?;
-            (user.uid, user.gid)
-        }
+    let part = |text: &str| (!text.is_empty()).then(|| account(text));
+    let chown = Chown {
+        user: part(name),
+        group: group.and_then(part),
     };
-    let gid = match group {
-        None | Some("") => own_group,
-        Some(group) => match group.parse() {
-            Ok(gid) => gid,
-            Err(_) => accounts::group(base, group)?,
-        },
-    };
-    Ok((uid, gid))
+    resolve(&chown, base)
 }

@@ -10,14 +10,17 @@ const STICKY: u32 = 0o1000;
 pub(crate) fn apply(chmod: &Chmod, mode: u32, is_directory: bool) -> u32 {
     match chmod {
         Chmod::Octal(octal) => *octal,
-        Chmod::Symbolic(clauses) => clauses
-            .iter()
-            .fold(mode, |mode, clause| one(clause, mode, is_directory)),
+        Chmod::Symbolic(clauses) => {
+            let search = is_directory || mode & 0o111 != 0;
+            clauses
+                .iter()
+                .fold(mode, |mode, clause| one(clause, mode, search))
+        }
     }
 }
 
-fn one(clause: &SymbolicMode, mode: u32, is_directory: bool) -> u32 {
-    let bits = wanted(clause, mode, is_directory);
+fn one(clause: &SymbolicMode, mode: u32, search: bool) -> u32 {
+    let bits = wanted(clause, mode, search);
     match clause.operation {
         '+' => mode | bits,
         '-' => mode & !bits,
@@ -36,8 +39,9 @@ fn scope(who: u8) -> u32 {
     if who == 7 { bits | STICKY } else { bits }
 }
 
-/// The bits that a clause's permissions name, for its people.
-fn wanted(clause: &SymbolicMode, mode: u32, is_directory: bool) -> u32 {
+/// The bits that a clause's permissions name, for its people. `search` says whether `X` is `x`: for a directory, and
+/// for a file that anyone could execute before the first clause.
+fn wanted(clause: &SymbolicMode, mode: u32, search: bool) -> u32 {
     let mut triple = 0;
     let mut special = 0;
     for letter in clause.permissions.chars() {
@@ -45,7 +49,7 @@ fn wanted(clause: &SymbolicMode, mode: u32, is_directory: bool) -> u32 {
             'r' => triple |= 4,
             'w' => triple |= 2,
             'x' => triple |= 1,
-            'X' if is_directory || mode & 0o111 != 0 => triple |= 1,
+            'X' if search => triple |= 1,
             's' => {
                 special |= if clause.who & 1 != 0 { SET_USER } else { 0 };
                 special |= if clause.who & 2 != 0 { SET_GROUP } else { 0 };

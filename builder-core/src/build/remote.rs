@@ -5,6 +5,8 @@
 
 use std::io::{Read, Seek, Write as _};
 
+use std::sync::Arc;
+
 use crate::build::arrival::{Arrival, How};
 use crate::build::git;
 use crate::digest::{Digest, Hasher};
@@ -58,10 +60,11 @@ impl<'a> Remote<'a> {
         let whole = std::io::Cursor::new(head).chain(reader);
         let archive = ArchiveTree::read(self.store, name, whole, Owners::Kept)?;
         let node = archive.root();
+        let archive = Arc::new(archive);
         Ok(Some(Arrival {
-            tree: Box::new(archive),
+            tree: Box::new(Arc::clone(&archive)),
             node,
-            how: How::Unpacked,
+            how: How::Unpacked(archive, None),
         }))
     }
 

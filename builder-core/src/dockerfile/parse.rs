@@ -9,10 +9,10 @@ use crate::source::{SourceFile, Span};
 use super::directive::{self, Directives};
 use super::flags;
 use super::heredoc::{self, Heredoc, Marker};
-use super::instruction::{Instruction, InstructionKind, KEYWORDS};
+use super::instruction::{FromInstruction, Instruction, InstructionKind, KEYWORDS};
 use super::keyword::{self, Line};
 use super::lines::{Lines, LogicalLine};
-use super::word::{JsonForm, Text, blank_separated, is_blank, json_form};
+use super::word::{JsonForm, Text, Word, blank_separated, is_blank, json_form};
 use super::{Dockerfile, Stage};
 
 pub(crate) use super::keyword_files::is_script;
@@ -275,12 +275,31 @@ fn instruction(
         heredocs,
         escape,
     };
-    let kind = keyword::parse(line_of, problems)?;
+    let kind = match keyword::parse(line_of, problems) {
+        Some(kind) => kind,
+        // A stage starts here all the same: otherwise each of its instructions would be reported as misplaced.
+        None if keyword == "FROM" => stand_in_from(word.span),
+        None => return None,
+    };
     Some(Instruction {
         keyword: word,
         span: line.span,
         comments: line.comments,
         kind,
+    })
+}
+
+/// What a broken FROM line is taken for; its own problem is reported already.
+fn stand_in_from(span: Span) -> InstructionKind {
+    let image = Word {
+        text: "scratch".to_owned(),
+        span,
+    };
+    InstructionKind::From(FromInstruction {
+        image,
+        platform: None,
+        name: None,
+        as_keyword: None,
     })
 }
 

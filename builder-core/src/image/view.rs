@@ -240,8 +240,7 @@ impl Read for ViewReader<'_> {
 
 /// A whiteout hides lower layers' files; a directory that an upper layer made anew stays.
 fn settle_whiteout(found: &mut BTreeMap<Vec<u8>, Option<(Node, bool)>>, name: Vec<u8>) {
-    match found.entry(name).or_insert(None) {
-        Some((_, pending)) => *pending = false,
-        None => {}
+    if let Some((_, pending)) = found.entry(name).or_insert(None) {
+        *pending = false;
     }
 }

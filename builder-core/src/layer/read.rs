@@ -5,6 +5,7 @@
 //! A leading `/` or `./` is dropped. Memory is bounded whatever the tar's size; bytes are not kept, only where they
 //! are. Of several entries for one path the last wins.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read, Write};
 
 use super::data::LayerData;
@@ -189,6 +190,7 @@ impl What {
 /// Reads all entries and writes their index.
 fn make_index(store: &Store, tar: &mut dyn Read, what: &What) -> Result<TemporaryFile> {
     let mut sorter = Sorter::new(store);
+    let mut links = LinkHeaders::default();
     let mut frames = Frames::new(tar);
     let mut number = 0;
     loop {
@@ -202,15 +204,58 @@ fn make_index(store: &Store, tar: &mut dyn Read, what: &What) -> Result<Temporar
         let read = read_record(&frame, !what.archive);
         let record = read.map_err(|problem| what.refuse(Some(frame.name.clone()), problem))?;
         if let Some(record) = record {
+            if what.archive {
+                links.note(&record);
+            }
             sorter.push(&record, number)?;
         }
     }
     let mut writer = IndexWriter::new(store)?;
-    let sorted = sorter.finish(|record, number| writer.push(record, number));
+    let sorted = sorter.finish(|mut record, number| {
+        links.apply(&mut record);
+        writer.push(record, number)
+    });
     sorted.map_err(|problem| what.problem(problem))?;
     writer
         .finish(store)
         .map_err(|problem| what.problem(problem))
+}
+
+/// The headers of an archive's hard links. Unpacking applies each of them to the file that all names share, so the
+/// last one says what the file's mode, owner and time are. Only links are kept in memory.
+#[derive(Default)]
+struct LinkHeaders {
+    /// The first name behind each link's name.
+    files: BTreeMap<ImagePath, ImagePath>,
+    /// The last link's header by the file's first name.
+    last: BTreeMap<ImagePath, Entry>,
+}
+
+impl LinkHeaders {
+    fn note(&mut self, record: &Record) {
+        let entry = &record.entry;
+        match &entry.kind {
+            EntryKind::HardLink { target } => {
+                let file = self.files.get(target).unwrap_or(target).clone();
+                self.files.insert(entry.path.clone(), file.clone());
+                self.last.insert(file, entry.clone());
+            }
+            // A file that comes again is another file.
+            _ => {
+                self.last.remove(&entry.path);
+            }
+        }
+    }
+
+    fn apply(&self, record: &mut Record) {
+        if let (EntryKind::File { .. }, Some(link)) =
+            (&record.entry.kind, self.last.get(&record.entry.path))
+        {
+            let entry = &mut record.entry;
+            (entry.mode, entry.uid, entry.gid, entry.mtime) =
+                (link.mode, link.uid, link.gid, link.mtime);
+        }
+    }
 }
 
 /// What an entry says; none where it says nothing in an image.

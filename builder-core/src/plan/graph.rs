@@ -308,6 +308,10 @@ fn resolve(
             found.platform = earlier.platform.clone();
         }
     }
+    if base == StageBase::Scratch {
+        // There is no image to choose: what is made from nothing is for what is built for.
+        found.platform = options.target_platform().clone();
+    }
     found.base = base;
     found
 }

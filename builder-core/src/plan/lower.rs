@@ -30,7 +30,7 @@ use super::{Plan, PlanOptions, PlannedStage, PlannedStep};
 /// Lowers the stages that the target needs.
 ///
 /// `bases` holds the config of the base of each reachable stage whose base is an image, by stage index; a named
-/// context that is a directory needs none. The plan is none if a diagnostic is an error.
+/// context that is a directory needs none, or the default one. The plan is none if a diagnostic is an error.
 pub fn lower(
     file: &SourceFile,
     dockerfile: &Dockerfile,
@@ -110,6 +110,9 @@ fn start(
                 scope: earlier.scope.clone(),
             });
         }
+        (StageBase::Named(_), Some(config)) if *config == ImageConfig::default() => {
+            empty_base(node)
+        }
         (StageBase::Image { .. } | StageBase::Named(_), Some(config)) => {
             problems.extend(other_platform(node, config));
             config.clone()
@@ -119,16 +122,19 @@ fn start(
             problems.push(Diagnostic::error("base-config", reference.span, message));
             return None;
         }
-        (StageBase::Scratch | StageBase::Named(_), _) => {
-            let mut config = ImageConfig::for_platform(&node.platform);
-            "/".clone_into(&mut config.config.working_dir);
-            config
-        }
+        (StageBase::Scratch | StageBase::Named(_), _) => empty_base(node),
     };
     config.created = None;
     let mut scope = Scope::from_env(&config.config.env);
     scope.default_path();
     Some(Finished { config, scope })
+}
+
+/// The config of a base that is no image: nothing but a platform and the root directory.
+fn empty_base(node: &GraphStage) -> ImageConfig {
+    let mut config = ImageConfig::for_platform(&node.platform);
+    "/".clone_into(&mut config.config.working_dir);
+    config
 }
 
 /// The check that a base is of the platform that was asked for.

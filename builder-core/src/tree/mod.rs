@@ -74,27 +74,35 @@ pub trait Tree {
     fn describe(&self) -> String;
 }
 
-impl<T: Tree + ?Sized> Tree for &T {
-    fn look_up(&self, path: &ImagePath) -> Result<Option<Node>> {
-        (**self).look_up(path)
-    }
+/// Lets a pointer to a tree stand for the tree.
+macro_rules! forward_tree {
+    ($pointer:ty) => {
+        impl<T: Tree + ?Sized> Tree for $pointer {
+            fn look_up(&self, path: &ImagePath) -> Result<Option<Node>> {
+                (**self).look_up(path)
+            }
 
-    fn list(&self, path: &ImagePath) -> Result<Listing<'_>> {
-        (**self).list(path)
-    }
+            fn list(&self, path: &ImagePath) -> Result<Listing<'_>> {
+                (**self).list(path)
+            }
 
-    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + Send + '_>> {
-        (**self).open(node)
-    }
+            fn open(&self, node: &mut Node) -> Result<Box<dyn Read + Send + '_>> {
+                (**self).open(node)
+            }
 
-    fn explain_absence(&self, path: &ImagePath) -> Option<String> {
-        (**self).explain_absence(path)
-    }
+            fn explain_absence(&self, path: &ImagePath) -> Option<String> {
+                (**self).explain_absence(path)
+            }
 
-    fn describe(&self) -> String {
-        (**self).describe()
-    }
+            fn describe(&self) -> String {
+                (**self).describe()
+            }
+        }
+    };
 }
+
+forward_tree!(&T);
+forward_tree!(std::sync::Arc<T>);
 
 impl Node {
     /// A node of a tree that needs nothing but the path to open a file.

@@ -1,0 +1,212 @@
+//! From a request to its plan: parse, resolve, find the bases, lower, check. Nothing is executed or written.
+
+use std::collections::BTreeMap;
+
+use crate::build::images::{Found, Images};
+use crate::build::request::BuildRequest;
+use crate::context::Context;
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::dockerfile::Dockerfile;
+use crate::dockerfile::lint::{self, CheckSettings};
+use crate::dockerfile::parse::{ParseOptions, parse_with};
+use crate::error::{Error, Result};
+use crate::image_path::ImagePath;
+use crate::oci::config::ImageConfig;
+use crate::plan::ignored::ignored_sources;
+use crate::plan::{self, GraphStage, Plan, PlanOptions, StageGraph};
+use crate::source::SourceFile;
+use crate::tree::Tree as _;
+
+/// A plan, and what was found on the way to it.
+pub(crate) struct Planned {
+    pub(crate) plan: Plan,
+    pub(crate) warnings: Vec<Diagnostic>,
+    /// What the stages start from, by stage.
+    pub(crate) bases: BTreeMap<usize, Found>,
+    settings: CheckSettings,
+    parsed: Dockerfile,
+}
+
+impl Planned {
+    /// Adds what only the context's ignore file can tell.
+    pub(crate) fn add_ignored_sources(&mut self, context: Option<&Context>) {
+        let found = ignored(&self.plan, context);
+        self.warnings
+            .extend(self.settings.apply(&self.parsed, found));
+        self.warnings.sort_by_key(|warning| warning.span);
+    }
+}
+
+fn ignored(plan: &Plan, context: Option<&Context>) -> Vec<Diagnostic> {
+    let Some(context) = context.filter(|context| !context.ignore().patterns.has_negation()) else {
+        return Vec::new();
+    };
+    let is_ignored = |path: &str| {
+        let state = context.ignore().patterns.state_of(&ImagePath::clean(path));
+        state.matched && !matches!(context.look_up(&ImagePath::clean(path)), Ok(Some(_)))
+    };
+    ignored_sources(plan, &is_ignored)
+}
+
+/// Makes the plan.
+///
+/// # Errors
+/// Every problem of the Dockerfile at once; base images that can't be found.
+pub(crate) fn plan(request: &BuildRequest, images: &mut Images<'_>) -> Result<Planned> {
+    let file = &request.dockerfile;
+    let options = request.plan_options();
+    let (parsed, mut diagnostics) = parse(request);
+    let (graph, found) = plan::graph(file, &parsed, &options);
+    diagnostics.extend(found);
+    let Some(mut graph) = graph else {
+        return Err(Error::from_diagnostics(file, sorted(diagnostics)));
+    };
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        diagnostics.extend(lowered_without_bases(file, &parsed, &graph, &options));
+        return Err(Error::from_diagnostics(file, sorted(diagnostics)));
+    }
+    let bases = match find_bases(request, &parsed, &mut graph, images) {
+        Ok(bases) => bases,
+        Err(error) => {
+            // What is wrong in the file itself matters more than a base that can't be had.
+            let found = lowered_without_bases(file, &parsed, &graph, &options);
+            if found.iter().any(Diagnostic::is_error) {
+                return Err(Error::from_diagnostics(file, sorted(found)));
+            }
+            return Err(error);
+        }
+    };
+    let (plan, found) = plan::lower(file, &parsed, &graph, &configs(&bases), &options);
+    diagnostics.extend(found);
+    let settings = settings(request, &parsed);
+    let diagnostics = settings.apply(&parsed, diagnostics);
+    match plan {
+        Some(plan) => Ok(Planned {
+            plan,
+            warnings: sorted(diagnostics),
+            bases,
+            settings,
+            parsed,
+        }),
+        None => Err(Error::from_diagnostics(file, sorted(diagnostics))),
+    }
+}
+
+/// All problems of a file, sorted.
+pub(crate) fn check(
+    request: &BuildRequest,
+    images: &mut Images<'_>,
+    context: Option<&Context>,
+) -> Vec<Diagnostic> {
+    let file = &request.dockerfile;
+    let options = request.plan_options();
+    let (parsed, mut diagnostics) = parse(request);
+    let (graph, found) = plan::graph(file, &parsed, &options);
+    diagnostics.extend(found);
+    if let Some(mut graph) = graph {
+        if request.target.is_none() {
+            graph
+                .stages
+                .iter_mut()
+                .for_each(|stage| stage.reachable = true);
+        }
+        let reachable = graph.stages.iter().filter(|stage| stage.reachable);
+        let bases = reachable.map(|stage| {
+            let found = images.base(&stage.base, &stage.platform);
+            let unknown = || ImageConfig::for_platform(&stage.platform);
+            (
+                stage.index,
+                found.ok().as_ref().and_then(config).unwrap_or_else(unknown),
+            )
+        });
+        let (plan, found) = plan::lower(file, &parsed, &graph, &bases.collect(), &options);
+        diagnostics.extend(found);
+        diagnostics.extend(plan.into_iter().flat_map(|plan| ignored(&plan, context)));
+    }
+    sorted(settings(request, &parsed).apply(&parsed, diagnostics))
+}
+
+/// Fails where `# check=error=true` made errors of warnings.
+///
+/// # Errors
+/// All findings, if one of them is an error.
+pub(crate) fn refuse_findings(file: &SourceFile, findings: &[Diagnostic]) -> Result<()> {
+    if findings.iter().any(|one| one.severity == Severity::Error) {
+        return Err(Error::from_diagnostics(file, findings.to_vec()));
+    }
+    Ok(())
+}
+
+fn parse(request: &BuildRequest) -> (Dockerfile, Vec<Diagnostic>) {
+    let syntax = request.build_args.get("BUILDKIT_SYNTAX").cloned();
+    let options = ParseOptions {
+        ignore_syntax: request.ignore_syntax,
+        syntax,
+    };
+    let (parsed, mut diagnostics) = parse_with(&request.dockerfile, &options);
+    diagnostics.extend(lint::check(&parsed));
+    (parsed, diagnostics)
+}
+
+fn settings(request: &BuildRequest, parsed: &Dockerfile) -> CheckSettings {
+    let given = request.build_args.get("BUILDKIT_DOCKERFILE_CHECK");
+    CheckSettings::new(parsed, given.map(String::as_str))
+}
+
+/// The errors that lowering finds whatever the bases hold.
+fn lowered_without_bases(
+    file: &SourceFile,
+    parsed: &Dockerfile,
+    graph: &StageGraph,
+    options: &PlanOptions,
+) -> Vec<Diagnostic> {
+    let reachable = graph.stages.iter().filter(|stage| stage.reachable);
+    let bases = reachable.map(|stage| (stage.index, ImageConfig::for_platform(&stage.platform)));
+    let (_, found) = plan::lower(file, parsed, graph, &bases.collect(), options);
+    found.into_iter().filter(Diagnostic::is_error).collect()
+}
+
+/// In the order of the file, each once.
+fn sorted(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    diagnostics.sort_by_key(|diagnostic| diagnostic.span);
+    diagnostics.dedup();
+    diagnostics
+}
+
+/// What the stages start from. Triggers of a base may need more stages, whose bases are found too.
+fn find_bases(
+    request: &BuildRequest,
+    parsed: &Dockerfile,
+    graph: &mut StageGraph,
+    images: &mut Images<'_>,
+) -> Result<BTreeMap<usize, Found>> {
+    let mut bases = BTreeMap::new();
+    loop {
+        let missing = |stage: &&GraphStage| stage.reachable && !bases.contains_key(&stage.index);
+        let Some(stage) = graph.stages.iter().find(missing) else {
+            return Ok(bases);
+        };
+        let (index, span) = (stage.index, stage.span);
+        let found = images.base(&stage.base, &stage.platform);
+        let found = found.map_err(|error| error.at(&request.dockerfile, span))?;
+        if let Some(config) = config(&found) {
+            graph.add_triggers(parsed, index, &config.config.on_build);
+        }
+        bases.insert(index, found);
+    }
+}
+
+/// The config of what a stage starts from. A directory has none: it is like `scratch` with files.
+fn config(found: &Found) -> Option<ImageConfig> {
+    match found {
+        Found::Nothing | Found::Directory(_) => None,
+        Found::Image(base) => Some(base.image.config.clone()),
+    }
+}
+
+fn configs(bases: &BTreeMap<usize, Found>) -> BTreeMap<usize, ImageConfig> {
+    let configs = bases
+        .iter()
+        .filter_map(|(index, found)| Some((*index, config(found)?)));
+    configs.collect()
+}
