@@ -4,9 +4,11 @@
 
 mod bad_input;
 mod contexts;
+mod crash;
 mod determinism;
 mod gitlab;
 mod hello;
+mod hostile;
 mod outputs;
 mod program;
 mod readers;

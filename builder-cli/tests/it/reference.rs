@@ -15,21 +15,7 @@ use crate::{testdata, world};
 const SAMPLE: usize = 8;
 
 /// Differences that are known and being worked on. A case that holds again must leave the list.
-const OPEN: &[&str] = &[
-    "add-tar-chmod",
-    "add-tar-links",
-    "add-tar-through-symlink",
-    "chmod-symbolic-x-dir",
-    "copysrc-escaped-star",
-    "from-inherit",
-    "from-named-context-base",
-    "heredoc-json-is-a-name",
-    "ignore-not-rule-repeated",
-    "parse-crlf",
-    "platform-flag",
-    "workdir-inherited",
-    "workdir-owner-uid",
-];
+const OPEN: &[&str] = &[];
 
 #[test]
 fn every_case_without_run_holds() {
