@@ -22,8 +22,15 @@ fn with(dockerfile: &str) -> World {
 /// Fails unless the build ended so, named the thing, and left no output.
 #[track_caller]
 fn refused(world: &World, line: &str, status: i32, words: &[&str]) -> Outcome {
-    let outcome = words.iter().fold(world.line(line).exits(status), |outcome, word| outcome.says(word));
-    let left: Vec<_> = fs::read_dir(world.path("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let outcome = words
+        .iter()
+        .fold(world.line(line).exits(status), |outcome, word| {
+            outcome.says(word)
+        });
+    let left: Vec<_> = fs::read_dir(world.path("out"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert!(left.is_empty(), "{line} left {left:?}");
     outcome
 }
@@ -32,8 +39,15 @@ fn refused(world: &World, line: &str, status: i32, words: &[&str]) -> Outcome {
 fn as_ordinary_user(world: &mut World) -> Option<()> {
     if is_root() {
         require("setpriv")?;
-        world.run_through(&["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
-        ["out", "tmp"].iter().for_each(|folder| set_mode(&world.path(folder), 0o777));
+        world.run_through(&[
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+        ]);
+        ["out", "tmp"]
+            .iter()
+            .for_each(|folder| set_mode(&world.path(folder), 0o777));
         world.set("RBUILD_ROOT", world.path("tmp/store"));
     }
     Some(())
@@ -56,7 +70,12 @@ fn a_dockerfile_that_is_none() {
     }
     let world = world();
     refused(&world, "@/context", 3, &["@/context/", "Dockerfile", "-f"]);
-    refused(&world, "-f @/context/other @/context", 3, &["@/context/other"]);
+    refused(
+        &world,
+        "-f @/context/other @/context",
+        3,
+        &["@/context/other"],
+    );
     world.write("context/Containerfile", "FROM scratch\n");
     refused(&world, "@/context", 3, &["Containerfile"]);
     fs::create_dir(world.path("context/Dockerfile")).unwrap();
@@ -67,8 +86,18 @@ fn a_dockerfile_that_is_none() {
 fn a_context_that_is_none() {
     let world = with("FROM scratch\n");
     refused(&world, "@/nowhere", 4, &["@/nowhere"]);
-    refused(&world, "@/context/Dockerfile", 4, &["Dockerfile", "no directory"]);
-    refused(&world, "https://example.com/x.tar", 2, &["https://example.com/x.tar"]);
+    refused(
+        &world,
+        "@/context/Dockerfile",
+        4,
+        &["Dockerfile", "no directory"],
+    );
+    refused(
+        &world,
+        "https://example.com/x.tar",
+        2,
+        &["https://example.com/x.tar"],
+    );
 }
 
 #[test]
@@ -93,7 +122,10 @@ fn what_may_not_be_read_is_named() {
     refused(&world, "@/context", 3, &["Dockerfile", "ermission"]);
     set_mode(&world.path("context"), 0);
     let outcome = world.line("@/context");
-    assert!(matches!(outcome.status, 3 | 4) && outcome.stderr.contains("@/context"), "{outcome:?}");
+    assert!(
+        matches!(outcome.status, 3 | 4) && outcome.stderr.contains("@/context"),
+        "{outcome:?}"
+    );
     set_mode(&world.path("context"), 0o755);
 }
 
@@ -124,7 +156,12 @@ fn nothing_outside_the_context_is_reached() {
         if line.contains('*') {
             // A pattern without a match is a warning.
             outcome.exits(0);
-            assert!(!Image::open(&world.path("out/a.tar")).paths().iter().any(|path| path.ends_with("secret")));
+            assert!(
+                !Image::open(&world.path("out/a.tar"))
+                    .paths()
+                    .iter()
+                    .any(|path| path.ends_with("secret"))
+            );
         } else {
             outcome.exits(4).says("Dockerfile:2:");
             assert!(!world.path("out/a.tar").exists());
@@ -136,14 +173,30 @@ fn nothing_outside_the_context_is_reached() {
 fn special_files_do_not_hang_a_build() {
     let world = with("FROM scratch\nCOPY . /\n");
     world.write("context/file", "f");
-    mknodat(CWD, world.path("context/fifo"), FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap();
+    mknodat(
+        CWD,
+        world.path("context/fifo"),
+        FileType::Fifo,
+        Mode::from_raw_mode(0o644),
+        0,
+    )
+    .unwrap();
     let _socket = UnixListener::bind(world.path("context/socket")).unwrap();
-    let device = mknodat(CWD, world.path("context/zero"), FileType::CharacterDevice, Mode::from_raw_mode(0o644), makedev(1, 5));
+    let device = mknodat(
+        CWD,
+        world.path("context/zero"),
+        FileType::CharacterDevice,
+        Mode::from_raw_mode(0o644),
+        makedev(1, 5),
+    );
     world.line("-t a @/context").exits(0);
     let image = Image::open(&world.path("out/a.tar"));
     let files = image.files();
     assert_eq!(files[&b"/fifo"[..]].kind, "fifo");
-    assert!(!files.contains_key(&b"/socket"[..]), "a socket has no place in a tar");
+    assert!(
+        !files.contains_key(&b"/socket"[..]),
+        "a socket has no place in a tar"
+    );
     if device.is_ok() {
         assert_eq!(files[&b"/zero"[..]].device, Some((1, 5)));
     }
@@ -156,20 +209,39 @@ fn special_files_do_not_hang_a_build() {
 fn names_are_bytes() {
     let world = with("FROM scratch\nCOPY names /names\n");
     fs::create_dir(world.path("context/names")).unwrap();
-    let names: [&[u8]; 6] = [b"\xff\xfe", b"a\nb", b" blank ", b"-dash", b"*", b"back\\slash"];
+    let names: [&[u8]; 6] = [
+        b"\xff\xfe",
+        b"a\nb",
+        b" blank ",
+        b"-dash",
+        b"*",
+        b"back\\slash",
+    ];
     for name in names {
-        fs::write(world.path("context/names").join(OsStr::from_bytes(name)), name).unwrap();
+        fs::write(
+            world.path("context/names").join(OsStr::from_bytes(name)),
+            name,
+        )
+        .unwrap();
     }
     let long = "n".repeat(255);
     world.write(format!("context/names/{long}/{long}/f"), "deep");
-    world.line("-t a -o type=oci,dest=@/out/a.tar -o type=local,dest=@/tree @/context").exits(0);
+    world
+        .line("-t a -o type=oci,dest=@/out/a.tar -o type=local,dest=@/tree @/context")
+        .exits(0);
     let files = Image::open(&world.path("out/a.tar")).files();
     for name in names {
         let path = [b"/names/", name].concat();
         assert_eq!(files[&path].content, name);
-        assert_eq!(fs::read(world.path("tree/names").join(OsStr::from_bytes(name))).unwrap(), name);
+        assert_eq!(
+            fs::read(world.path("tree/names").join(OsStr::from_bytes(name))).unwrap(),
+            name
+        );
     }
-    assert_eq!(files[format!("/names/{long}/{long}/f").as_bytes()].content, b"deep");
+    assert_eq!(
+        files[format!("/names/{long}/{long}/f").as_bytes()].content,
+        b"deep"
+    );
 }
 
 #[test]
@@ -180,14 +252,19 @@ fn a_context_that_changes_meanwhile_gives_an_image_or_an_error() {
         world.write(file(number), "x".repeat(30_000));
     }
     for round in 0..6 {
-        let running = world.start_line(&format!("--jobs 2 -t a -o type=oci,dest=@/out/{round}.tar @/context"));
+        let running = world.start_line(&format!(
+            "--jobs 2 -t a -o type=oci,dest=@/out/{round}.tar @/context"
+        ));
         // Until the build ends, files go, come back larger, and are cut.
         let mut number = 0_u32;
         let ended = loop {
             let path = world.path(file(number % 300));
             let _ = fs::remove_file(&path);
             let _ = fs::write(&path, "y".repeat(40_000));
-            let _ = fs::OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(10));
+            let _ = fs::OpenOptions::new()
+                .write(true)
+                .open(&path)
+                .and_then(|file| file.set_len(10));
             number += 7;
             if let Some(ended) = running.ends_within(std::time::Duration::ZERO) {
                 break ended;

@@ -44,7 +44,9 @@ fn half(bytes: &[u8]) -> Vec<u8> {
 
 fn broken() -> Vec<(&'static str, Vec<u8>)> {
     // Numbers in words, so that a packed half holds the first header and more.
-    let text: String = (0..250_000_u32).map(|number| number.wrapping_mul(2_654_435_761).to_string()).collect();
+    let text: String = (0..250_000_u32)
+        .map(|number| number.wrapping_mul(2_654_435_761).to_string())
+        .collect();
     let good = tar(&[Member::file("a", &text), Member::file("b", "b")]);
     let after_a = 512 + text.len().next_multiple_of(512);
     let packed = pack(Packing::Gzip, &good);
@@ -64,10 +66,16 @@ fn broken() -> Vec<(&'static str, Vec<u8>)> {
         ("an exabyte promised", with_size(1 << 60)),
         ("all the bytes there can be", with_size(u64::MAX)),
         ("a terabyte of PAX records", with_extension(b'x', 1 << 40)),
-        ("a terabyte of global records", with_extension(b'g', 1 << 40)),
+        (
+            "a terabyte of global records",
+            with_extension(b'g', 1 << 40),
+        ),
         ("a terabyte of GNU name", with_extension(b'L', 1 << 40)),
         ("a terabyte of GNU link", with_extension(b'K', 1 << 40)),
-        ("a hard link to nothing", tar(&[Member::hardlink("a", "nothing")])),
+        (
+            "a hard link to nothing",
+            tar(&[Member::hardlink("a", "nothing")]),
+        ),
         ("a hard link to itself", tar(&[Member::hardlink("a", "a")])),
     ]
 }
@@ -80,7 +88,9 @@ fn a_broken_archive_is_an_error_that_names_it() {
         world.write("context/Dockerfile", "FROM scratch\nADD bad.tar /x/\n");
         world.write("context/bad.tar", bytes);
         let outcome = world.line("-t a @/context");
-        let seen = outcome.status == 4 && outcome.stderr.contains("bad.tar") && !world.path("out/a.tar").exists();
+        let seen = outcome.status == 4
+            && outcome.stderr.contains("bad.tar")
+            && !world.path("out/a.tar").exists();
         if seen == OPEN.contains(&name) {
             problems.push(format!("{name}: {} {}", outcome.status, outcome.stderr));
         }
@@ -106,12 +116,27 @@ fn a_broken_context_is_an_error() {
 fn escaping() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("parents", tar(&[Member::file("../../evil", "e")])),
-        ("parents in the middle", tar(&[Member::file("a/../../../evil", "e")])),
+        (
+            "parents in the middle",
+            tar(&[Member::file("a/../../../evil", "e")]),
+        ),
         ("absolute", tar(&[Member::file("/evil", "e")])),
-        ("a hard link outside", tar(&[Member::hardlink("evil", "../../../../../etc/passwd")])),
-        ("an absolute hard link", tar(&[Member::hardlink("evil", "/etc/passwd")])),
-        ("through a link", tar(&[Member::symlink("l", "../.."), Member::file("l/evil", "e")])),
-        ("through an absolute link", tar(&[Member::symlink("l", "/"), Member::file("l/evil", "e")])),
+        (
+            "a hard link outside",
+            tar(&[Member::hardlink("evil", "../../../../../etc/passwd")]),
+        ),
+        (
+            "an absolute hard link",
+            tar(&[Member::hardlink("evil", "/etc/passwd")]),
+        ),
+        (
+            "through a link",
+            tar(&[Member::symlink("l", "../.."), Member::file("l/evil", "e")]),
+        ),
+        (
+            "through an absolute link",
+            tar(&[Member::symlink("l", "/"), Member::file("l/evil", "e")]),
+        ),
         ("an empty name", tar(&[Member::file("", "e")])),
         ("only dots", tar(&[Member::file("..", "e")])),
     ]
@@ -121,23 +146,47 @@ fn escaping() -> Vec<(&'static str, Vec<u8>)> {
 fn nothing_leaves_the_image_and_nothing_of_the_host_enters() {
     for (name, bytes) in escaping() {
         let world = bounded();
-        world.write("context/Dockerfile", "FROM scratch\nCOPY keep /x/y/\nADD evil.tar /x/y/\n");
+        world.write(
+            "context/Dockerfile",
+            "FROM scratch\nCOPY keep /x/y/\nADD evil.tar /x/y/\n",
+        );
         world.write("context/keep", "kept");
         world.write("context/evil.tar", bytes);
         let outputs = "-o type=oci,dest=@/out/a.tar -o type=local,dest=@/out/deep/er/tree";
         fs::create_dir_all(world.path("out/deep/er")).unwrap();
         let outcome = world.line(&format!("{outputs} @/context"));
         assert!(matches!(outcome.status, 0 | 4), "{name}: {outcome:?}");
-        let outcome = if outcome.status == 4 { outcome.says("evil.tar") } else { outcome };
-        assert!(!outcome.stderr.contains("panicked"), "{name}: {}", outcome.stderr);
-        for place in ["evil", "out/evil", "out/deep/evil", "out/deep/er/evil", "context/evil"] {
+        let outcome = if outcome.status == 4 {
+            outcome.says("evil.tar")
+        } else {
+            outcome
+        };
+        assert!(
+            !outcome.stderr.contains("panicked"),
+            "{name}: {}",
+            outcome.stderr
+        );
+        for place in [
+            "evil",
+            "out/evil",
+            "out/deep/evil",
+            "out/deep/er/evil",
+            "context/evil",
+        ] {
             assert!(!world.path(place).exists(), "{name} made {place}");
         }
         if outcome.status == 0 {
             let image = Image::open(&world.path("out/a.tar"));
-            assert!(image.paths().contains(&"/x/y/keep".to_owned()), "{name}: {:?}", image.paths());
+            assert!(
+                image.paths().contains(&"/x/y/keep".to_owned()),
+                "{name}: {:?}",
+                image.paths()
+            );
             let host = fs::read("/etc/passwd").unwrap();
-            assert!(image.files().values().all(|entry| entry.content != host), "{name}");
+            assert!(
+                image.files().values().all(|entry| entry.content != host),
+                "{name}"
+            );
         }
     }
 }
