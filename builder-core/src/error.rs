@@ -102,7 +102,10 @@ impl Error {
     /// Adds the place in the Dockerfile, unless there is one already.
     #[must_use]
     pub fn at(mut self, file: &SourceFile, span: Span) -> Self {
-        self.0.place.get_or_insert_with(|| (file.clone(), span));
+        // Who stops a build knows why; no line is to blame.
+        if self.0.kind != ErrorKind::Interrupted {
+            self.0.place.get_or_insert_with(|| (file.clone(), span));
+        }
         self
     }
 
