@@ -1,7 +1,11 @@
 //! The integration tests of builder-core, one binary.
 
 mod dockerfile;
+#[path = "../../examples/build.rs"]
+mod example;
 mod golden;
+mod house;
 mod layer;
+mod library;
 mod plan;
 mod store;
