@@ -461,4 +461,44 @@ mod tests {
             assert_eq!(below, expected, "{directory}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC*", path in "[a-c/.*]{0,12}") {
+            if let Ok(list) = PatternList::parse_file(&text) {
+                list.state_of(&ImagePath::clean(path));
+            }
+        }
+
+        #[test]
+        fn pruning_never_hides_a_match(
+            patterns in proptest::collection::vec("!?[ab*?]{1,3}(/[ab*?]{1,3}){0,2}", 1..4),
+            path in "[ab](/[ab]{1,2}){1,3}",
+        ) {
+            let Ok(list) = PatternList::from_patterns(patterns.iter().map(String::as_str)) else {
+                return Ok(());
+            };
+            let path = ImagePath::clean(path);
+            let verdict = list.state_of(&path).matched;
+            for directory in path.ancestors().into_iter().skip(1) {
+                let state = list.state_of(&directory);
+                if state.matched != verdict {
+                    proptest::prop_assert!(
+                        list.may_change_below(&state, directory.as_relative()),
+                        "{directory} {path} {patterns:?}"
+                    );
+                }
+            }
+        }
+
+        #[test]
+        fn a_plain_pattern_is_what_go_matches(pattern in "[ab*?]{1,4}(/[ab*?]{1,4})?", path in "[ab]{1,4}(/[ab]{1,4})?") {
+            // Without `**`, the two languages say the same about a whole path.
+            proptest::prop_assume!(!pattern.contains("**"));
+            let list = PatternList::from_patterns([pattern.as_str()]).unwrap();
+            let hit = list.enter(&list.root_state(), path.as_bytes()).matched;
+            let go = crate::tree::glob::matches(&pattern, path.as_bytes());
+            proptest::prop_assert_eq!(Ok(hit), go);
+        }
+    }
 }
