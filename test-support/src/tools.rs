@@ -42,3 +42,11 @@ pub fn run(program: &Path, arguments: &[&str]) -> Output {
     );
     output
 }
+
+/// Whether a program ends well.
+pub fn succeeds(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program)
+        .args(arguments)
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
