@@ -265,7 +265,7 @@ fn members(layer: &[u8]) -> std::io::Result<Vec<Member>> {
         entry.implicit = false;
         let link = member
             .link_name_bytes()
-            .map(|link| link.into_owned())
+            .map(std::borrow::Cow::into_owned)
             .unwrap_or_default();
         let name = clean(&member.path_bytes());
         let hardlink = (kind == tar::EntryType::Link).then(|| link.clone());

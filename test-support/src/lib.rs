@@ -6,6 +6,7 @@
     clippy::unwrap_used,
     clippy::print_stderr,
     clippy::missing_panics_doc,
+    clippy::return_self_not_must_use,
     reason = "a test starts processes, looks at the environment, speaks, and ends at the first surprise"
 )]
 

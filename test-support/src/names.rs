@@ -27,7 +27,7 @@ pub fn from_bytes(bytes: &[u8]) -> String {
     for chunk in bytes.utf8_chunks() {
         out.push_str(&chunk.valid().replace('\\', "\\\\"));
         for byte in chunk.invalid() {
-            out.push_str(&format!("\\x{byte:02x}"));
+            out.extend(["\\x", &crate::tarball::hex(&[*byte])]);
         }
     }
     out

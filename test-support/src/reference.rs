@@ -93,7 +93,7 @@ impl Case {
         ];
         for (flag, key) in [("--build-arg", "build_args"), ("--label", "labels")] {
             self.table(key).for_each(|(name, value)| {
-                words.extend([flag.to_owned(), format!("{name}={value}")])
+                words.extend([flag.to_owned(), format!("{name}={value}")]);
             });
         }
         for key in ["target", "platform"] {
@@ -135,9 +135,13 @@ impl Case {
                 modes.push((path, octal(mode)));
             }
         }
-        roots.values().for_each(|root| normalise(root, &times));
+        for root in roots.values() {
+            normalise(root, &times);
+        }
         modes.sort_by_key(|(path, _)| std::cmp::Reverse(path.components().count()));
-        modes.iter().for_each(|(path, mode)| set_mode(path, *mode));
+        for (path, mode) in modes {
+            set_mode(&path, mode);
+        }
     }
 }
 
@@ -177,12 +181,12 @@ fn perform(operation: &Value, root: &Path) {
     match text("op") {
         "files" | "mode" | "mtime" => {}
         "file" if operation["base64"].is_string() => {
-            fs::write(path, base64(text("base64"))).unwrap()
+            fs::write(path, base64(text("base64"))).unwrap();
         }
         "file" => fs::write(path, text("text")).unwrap(),
         "dir" => fs::create_dir_all(path).unwrap(),
         "symlink" => {
-            std::os::unix::fs::symlink(OsStr::from_bytes(&to_bytes(text("to"))), path).unwrap()
+            std::os::unix::fs::symlink(OsStr::from_bytes(&to_bytes(text("to"))), path).unwrap();
         }
         "hardlink" => fs::hard_link(at(root, text("to")), path).unwrap(),
         "fifo" => rustix::fs::mknodat(

@@ -33,12 +33,28 @@ pub fn is_root() -> bool {
 /// Runs a program to its good end.
 #[track_caller]
 pub fn run(program: &Path, arguments: &[&str]) -> Output {
+    try_run(program, arguments).unwrap_or_else(|problem| panic!("{problem}"))
+}
+
+/// Runs a program to its end.
+///
+/// # Errors
+/// What it said, where it failed.
+pub fn try_run(program: &Path, arguments: &[&str]) -> Result<Output, String> {
     let output = Command::new(program).args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{} {arguments:?}: {said}",
-        program.display()
-    );
-    output
+    let problem = format!("{} {arguments:?}: {said}", program.display());
+    if output.status.success() {
+        Ok(output)
+    } else {
+        Err(problem)
+    }
+}
+
+/// Whether a program ends well.
+pub fn succeeds(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program)
+        .args(arguments)
+        .output()
+        .is_ok_and(|output| output.status.success())
 }

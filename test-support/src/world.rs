@@ -20,7 +20,7 @@ use tempfile::TempDir;
 pub const MTIME: i64 = 1_700_000_000;
 
 /// A program that runs longer than this hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// One test's corner of the world. It goes away with the value.
 #[derive(Debug)]

@@ -45,9 +45,9 @@ fn as_ordinary_user(world: &mut World) -> Option<()> {
             "--regid=65534",
             "--clear-groups",
         ]);
-        ["out", "tmp"]
-            .iter()
-            .for_each(|folder| set_mode(&world.path(folder), 0o777));
+        for folder in ["out", "tmp"] {
+            set_mode(&world.path(folder), 0o777);
+        }
         world.set("RBUILD_ROOT", world.path("tmp/store"));
     }
     Some(())

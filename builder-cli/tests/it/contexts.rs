@@ -143,44 +143,29 @@ fn named_contexts_are_folders_images_and_stages() {
         .says("--build-context");
 }
 
-#[test]
-fn bases_of_every_make_are_read() {
-    let members = || {
-        vec![
-            Member::directory("etc"),
-            Member {
-                uid: 3,
-                ..Member::file("etc/f", "f")
-            },
-        ]
-    };
+/// Bases as other tools write them, with the paths of an image that puts `/x` on top.
+fn bases() -> Vec<(&'static str, Base, &'static [&'static str])> {
+    let members = || vec![Member::directory("etc"), Member::file("etc/f", "f")];
     let second = || vec![Member::file("etc/.wh.f", ""), Member::file("g", "g")];
     let new = || Base::new(members());
-    for (name, base, paths) in [
-        ("plain OCI", new(), &["/etc", "/etc/f", "/x"][..]),
+    let layers = |layers| Base { layers, ..new() };
+    let both = vec![(Packing::Gzip, members()), (Packing::Zstd, second())];
+    let paths: &[&str] = &["/etc", "/etc/f", "/x"];
+    vec![
+        ("plain OCI", new(), paths),
         (
             "Docker's types",
             Base {
                 docker: true,
                 ..new()
             },
-            &["/etc", "/etc/f", "/x"],
+            paths,
         ),
-        (
-            "zstd",
-            Base {
-                layers: vec![(Packing::Zstd, members())],
-                ..new()
-            },
-            &["/etc", "/etc/f", "/x"],
-        ),
+        ("zstd", layers(vec![(Packing::Zstd, members())]), paths),
         (
             "not compressed",
-            Base {
-                layers: vec![(Packing::None, members())],
-                ..new()
-            },
-            &["/etc", "/etc/f", "/x"],
+            layers(vec![(Packing::None, members())]),
+            paths,
         ),
         (
             "no history",
@@ -188,17 +173,19 @@ fn bases_of_every_make_are_read() {
                 history: false,
                 ..new()
             },
-            &["/etc", "/etc/f", "/x"],
+            paths,
         ),
         (
             "whiteouts, packed in two ways",
-            Base {
-                layers: vec![(Packing::Gzip, members()), (Packing::Zstd, second())],
-                ..new()
-            },
+            layers(both),
             &["/etc", "/g", "/x"],
         ),
-    ] {
+    ]
+}
+
+#[test]
+fn bases_of_every_make_are_read() {
+    for (name, base, paths) in bases() {
         let world = world();
         base.write(&world.path("layout"));
         base.write_tar(&world.path("layout.tar"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use test_support::tarball::Image;
-use test_support::tools::{is_root, require, skip};
+use test_support::tools::{is_root, require, skip, succeeds};
 use test_support::world::{World, set_mode};
 
 use crate::world;
@@ -153,8 +153,10 @@ fn builds_at_once_in_one_store_do_not_disturb_each_other() {
     );
 }
 
-/// Damages to a blob of the store.
-const DAMAGES: [(&str, fn(&Path)); 3] = [
+/// A name, and what is done to a blob of the store.
+type Damage = (&'static str, fn(&Path));
+
+const DAMAGES: [Damage; 3] = [
     ("changed", |blob| {
         let mut bytes = fs::read(blob).unwrap();
         let middle = bytes.len() / 2;
@@ -162,12 +164,8 @@ const DAMAGES: [(&str, fn(&Path)); 3] = [
         fs::write(blob, bytes).unwrap();
     }),
     ("cut", |blob| {
-        fs::OpenOptions::new()
-            .write(true)
-            .open(blob)
-            .unwrap()
-            .set_len(20)
-            .unwrap()
+        let bytes = fs::read(blob).unwrap();
+        fs::write(blob, &bytes[..20]).unwrap();
     }),
     ("gone", |blob| fs::remove_file(blob).unwrap()),
 ];
@@ -268,12 +266,7 @@ fn with_full_disk(world: &mut World, folder: &str) -> Option<()> {
         &at,
     ];
     words.retain(|word| !word.is_empty());
-    let probe = std::process::Command::new(words[0])
-        .args(&words[1..])
-        .arg("true")
-        .output()
-        .unwrap();
-    if !probe.status.success() {
+    if !succeeds(words[0], &[&words[1..], &["true"]].concat()) {
         skip("no file system can be mounted here");
         return None;
     }

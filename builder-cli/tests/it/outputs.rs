@@ -7,7 +7,7 @@ use test_support::flatten::{Files, Tree};
 use test_support::tarball::{self, Image};
 use test_support::world::World;
 
-use crate::readers::{skopeo_inspects, tree_agrees, umoci_agrees_on_layout};
+use crate::readers::{skopeo_inspects, tree_agrees, umoci_agrees};
 use crate::world;
 
 /// A context with a directory, a link and a mode, and one time for everything.
@@ -51,7 +51,7 @@ fn all_kinds_at_once_hold_the_same_files() {
 
     let layout = Image::open(&world.path("oci-dir"));
     assert_eq!((&layout.digest, &layout.files()), (&image.digest, &files));
-    umoci_agrees_on_layout(&world, &world.path("oci-dir"), "1");
+    umoci_agrees(&world, &world.path("oci-dir"), "1");
 
     let docker = Image::open(&world.path("docker"));
     assert_eq!((&docker.config, &docker.files()), (&image.config, &files));

@@ -8,7 +8,9 @@ use std::{fs, thread};
 use test_support::compare;
 use test_support::reference::{Case, cases};
 use test_support::tarball::Image;
+use test_support::tools::require;
 
+use crate::readers::umoci_differences;
 use crate::{testdata, world};
 
 /// Each of so many cases is built a second time under an epoch, and has to give the same bytes.
@@ -26,12 +28,13 @@ fn every_case_without_run_holds() {
         .enumerate()
         .collect();
     assert!(todo.len() > 700, "only {} cases were found", todo.len());
+    let umoci = require("umoci");
     let (next, problems) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
                 while let Some((number, case)) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let mut found = differences(case, number % SAMPLE == 0);
+                    let mut found = differences(case, number % SAMPLE == 0, umoci.as_deref());
                     if OPEN.contains(&case.name.as_str()) {
                         found = if found.is_empty() {
                             vec!["holds, and is in OPEN".into()]
@@ -57,15 +60,17 @@ fn every_case_without_run_holds() {
     );
 }
 
-fn differences(case: &Case, twice: bool) -> Vec<String> {
+fn differences(case: &Case, twice: bool, umoci: Option<&Path>) -> Vec<String> {
     let mut world = world();
     let words = case.prepare(&world.path("case"));
     let output = world.path("image.tar");
     let run = |world: &test_support::world::World, output: &Path| {
-        let words = words
-            .iter()
-            .cloned()
-            .chain(["-o".into(), format!("type=oci,dest={}", output.display())]);
+        let words = words.iter().cloned().chain([
+            "-t".into(),
+            "case".into(),
+            "-o".into(),
+            format!("type=oci,dest={}", output.display()),
+        ]);
         world.run(words)
     };
     let outcome = run(&world, &output);
@@ -82,6 +87,9 @@ fn differences(case: &Case, twice: bool) -> Vec<String> {
         Ok(image) => compare::image(case, &image),
         Err(problem) => vec![problem],
     };
+    if let (Some(umoci), true) = (umoci, found.is_empty()) {
+        found.extend(umoci_differences(&world, umoci, &output, "latest"));
+    }
     if twice && found.is_empty() {
         world.set("SOURCE_DATE_EPOCH", "1800000000");
         let outputs = ["first.tar", "second.tar"].map(|name| {

@@ -1,5 +1,7 @@
 //! The rules of the house that no compiler checks: floors, sizes, first lines, forgotten files.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -76,7 +78,7 @@ fn floors() -> BTreeMap<String, (usize, usize)> {
     for (floor, row) in rows.enumerate() {
         let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
         let words = cells[1].split('`').skip(1).step_by(2);
-        for room in words.filter(|word| !word.ends_with(".rs")) {
+        for room in words.filter(|word| !word.contains('.')) {
             let place = out.len();
             assert!(
                 out.insert(room.to_owned(), (floor, place)).is_none(),

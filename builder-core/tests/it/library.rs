@@ -1,5 +1,7 @@
 //! The library in another program: no environment, no terminal, no global state.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 use std::path::Path;
 use std::thread;
 
