@@ -131,7 +131,6 @@ fn an_output_in_the_context_stays_out_of_the_next_image() {
 }
 
 #[test]
-#[ignore = "open: the tarball has no entries for `blobs/` and `blobs/sha256/`, and skopeo wants to own what it makes"]
 fn skopeo_reads_the_tarball_as_an_ordinary_user_too() {
     let world = hello();
     world.line("-t hello @/context").exits(0);

@@ -56,6 +56,9 @@ pub(crate) fn write(
         archive.bytes("index.json", &index(bundle)?)?;
     }
     archive.bytes("manifest.json", &docker_manifest(bundle)?)?;
+    // Readers that give what they unpack to root, unless the archive says whose it is, need the directories named.
+    archive.directory("blobs/")?;
+    archive.directory("blobs/sha256/")?;
     let image = bundle.image;
     let mut seen = BTreeSet::new();
     let head = if flavour == Flavour::Oci {
@@ -138,11 +141,20 @@ impl Archive<'_> {
         self.pad(copied)
     }
 
+    fn directory(&mut self, name: &str) -> Result<()> {
+        self.member(name, tar::EntryType::Directory, 0o755, 0)
+    }
+
     fn header(&mut self, name: &str, size: u64) -> Result<()> {
+        self.member(name, tar::EntryType::Regular, 0o644, size)
+    }
+
+    fn member(&mut self, name: &str, kind: tar::EntryType, mode: u32, size: u64) -> Result<()> {
         let mut header = tar::Header::new_ustar();
         header.set_path(name).map_err(Problem::writing)?;
+        header.set_entry_type(kind);
         header.set_size(size);
-        header.set_mode(0o644);
+        header.set_mode(mode);
         header.set_uid(0);
         header.set_gid(0);
         header.set_mtime(self.mtime);
