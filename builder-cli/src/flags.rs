@@ -5,6 +5,7 @@
 
 #![expect(
     clippy::doc_markdown,
+    rustdoc::broken_intra_doc_links,
     reason = "the doc lines are the help that is printed"
 )]
 #![expect(

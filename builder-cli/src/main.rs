@@ -42,10 +42,12 @@ fn catch_signals() -> Arc<AtomicBool> {
 
 fn run(command: Command, environment: &Environment, interrupt: &Interrupt) -> Result<u8> {
     match command {
-        Command::Build(flags) if flags.check => command::check::run(&flags, environment),
+        Command::Build(flags) if flags.check => command::check::run(&flags, environment, interrupt),
         Command::Build(flags) => build(&flags, environment, interrupt),
-        Command::Plan(flags) => command::plan::run(&flags, environment).map(|()| exit_code::DONE),
-        Command::Check(flags) => command::check::run(&flags, environment),
+        Command::Plan(flags) => {
+            command::plan::run(&flags, environment, interrupt).map(|()| exit_code::DONE)
+        }
+        Command::Check(flags) => command::check::run(&flags, environment, interrupt),
         Command::Images(flags) => {
             command::images::run(&flags, environment).map(|()| exit_code::DONE)
         }

@@ -20,7 +20,7 @@ pub(crate) fn run(
     interrupt: &Interrupt,
 ) -> Result<()> {
     let store = open_store(&flags.store, environment)?;
-    let input = Input::read(flags, environment, &store)?;
+    let input = Input::read(flags, environment, &store, interrupt)?;
     let request = request::make(flags, environment, input)?;
     let display = Display::start(flags.progress, flags.quiet, environment);
     let built = build::build(&store, request, &display.sink(), interrupt);

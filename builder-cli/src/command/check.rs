@@ -1,6 +1,7 @@
 //! `rbuild check`: all problems of a Dockerfile, and no build.
 
 use builder_core::diagnostic::Diagnostic;
+use builder_core::interrupt::Interrupt;
 use builder_core::{Result, build};
 
 use super::open_store;
@@ -11,10 +12,14 @@ use crate::render::snippet;
 use crate::request::{self, Input};
 
 /// Prints every problem; the status is that of a broken Dockerfile if there is any.
-pub(crate) fn run(flags: &BuildFlags, environment: &Environment) -> Result<u8> {
+pub(crate) fn run(
+    flags: &BuildFlags,
+    environment: &Environment,
+    interrupt: &Interrupt,
+) -> Result<u8> {
     use std::io::Write as _;
     let store = open_store(&flags.store, environment)?;
-    let input = Input::read(flags, environment, &store)?;
+    let input = Input::read(flags, environment, &store, interrupt)?;
     let request = request::make(flags, environment, input)?;
     let found: Vec<Diagnostic> = build::check(&store, &request)?;
     let renderer = snippet::renderer(environment.colour());

@@ -1,5 +1,6 @@
 //! `rbuild plan`: the build as a value, printed.
 
+use builder_core::interrupt::Interrupt;
 use builder_core::{Result, build};
 
 use super::{open_store, print};
@@ -9,10 +10,14 @@ use crate::render::snippet;
 use crate::request::{self, Input};
 
 /// Prints the plan; executes and writes nothing.
-pub(crate) fn run(flags: &BuildFlags, environment: &Environment) -> Result<()> {
+pub(crate) fn run(
+    flags: &BuildFlags,
+    environment: &Environment,
+    interrupt: &Interrupt,
+) -> Result<()> {
     use std::io::Write as _;
     let store = open_store(&flags.store, environment)?;
-    let input = Input::read(flags, environment, &store)?;
+    let input = Input::read(flags, environment, &store, interrupt)?;
     let request = request::make(flags, environment, input)?;
     let (plan, warnings) = build::plan(&store, &request)?;
     let renderer = snippet::renderer(environment.colour());

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 
 use builder_core::build::request::{ContextSource, NamedContext};
 use builder_core::image::layout_source::Wanted;
+use builder_core::interrupt::Interrupt;
+use builder_core::layer::Packing;
 use builder_core::layer::archive::{ArchiveTree, Owners};
+use builder_core::layer::decompress::sniff;
 use builder_core::source::SourceFile;
 use builder_core::store::Store;
 use builder_core::{Error, ErrorKind, Result};
@@ -33,16 +36,21 @@ impl Input {
         flags: &BuildFlags,
         environment: &Environment,
         store: &Store,
+        interrupt: &Interrupt,
     ) -> Result<Self> {
         let from_input = flags.file.as_deref() == Some(Path::new("-"));
         if flags.context == "-" {
             if from_input {
                 return Err(usage("context and Dockerfile can't both be standard input"));
             }
-            return from_standard_input(flags, store);
+            return from_standard_input(flags, store, interrupt);
         }
         refuse_remote(&flags.context.to_string_lossy())?;
-        let context = environment.directory.join(&flags.context);
+        let context: PathBuf = environment
+            .directory
+            .join(&flags.context)
+            .components()
+            .collect();
         if !context.exists() {
             let message = format!("the build context `{}` does not exist", context.display());
             return Err(Error::new(ErrorKind::Context, message)
@@ -55,7 +63,8 @@ impl Input {
         }
         let mut ignore_files = vec![context.join(".dockerignore")];
         let dockerfile = if from_input {
-            let bytes = read_limited(&mut io::stdin().lock(), "standard input")?;
+            let bytes = read_limited(&mut Patient(interrupt), "standard input")
+                .map_err(|error| interrupt.check().err().unwrap_or(error))?;
             text("-", bytes)?
         } else {
             let path = find_dockerfile(flags.file.as_deref(), &context, environment)?;
@@ -212,19 +221,52 @@ fn text(name: &str, bytes: Vec<u8>) -> Result<SourceFile> {
     }
 }
 
+/// Standard input, waited for in small steps, so that an interrupt is noticed while nothing comes.
+struct Patient<'i>(&'i Interrupt);
+
+impl Read for Patient<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let stdin = io::stdin();
+        let step = rustix::event::Timespec {
+            tv_sec: 0,
+            tv_nsec: 100_000_000,
+        };
+        loop {
+            if self.0.is_set() {
+                return Err(io::Error::other("interrupted"));
+            }
+            let mut waiting = [rustix::event::PollFd::new(
+                &stdin,
+                rustix::event::PollFlags::IN,
+            )];
+            match rustix::event::poll(&mut waiting, Some(&step)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return Ok(rustix::io::read(&stdin, buffer)?),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
 /// Standard input holds a tar with everything in it, or a Dockerfile alone.
-fn from_standard_input(flags: &BuildFlags, store: &Store) -> Result<Input> {
+fn from_standard_input(flags: &BuildFlags, store: &Store, interrupt: &Interrupt) -> Result<Input> {
     let unreadable =
         |error| Error::new(ErrorKind::Context, "standard input can't be read").with_source(error);
     let mut spool = store.temporary_file()?;
-    let mut input = io::stdin().lock();
+    let mut input = Patient(interrupt);
     let mut head = Vec::new();
     input
         .by_ref()
-        .take(1 << 16)
+        .take(2 << 20)
         .read_to_end(&mut head)
         .map_err(unreadable)?;
     if builder_core::layer::detect_archive(head.as_slice()).is_none() {
+        if sniff(&head) != Packing::Plain {
+            return Err(
+                Error::new(ErrorKind::Context, "standard input is a damaged archive")
+                    .with_help("make the archive again"),
+            );
+        }
         if flags.file.is_some() {
             return Err(usage(
                 "standard input is a Dockerfile, so `-f` names nothing",

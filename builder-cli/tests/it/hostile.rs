@@ -8,13 +8,8 @@ use test_support::world::World;
 
 use crate::world;
 
-/// Archives whose damage is not seen yet. One that is seen must leave the list.
-const OPEN: &[&str] = &[
-    "gzip with a wrong sum",
-    "cut xz",
-    "cut bzip2",
-    "a name of too many folders",
-];
+/// Streams that give no byte of a tar: a file like any other for ADD, as in Docker.
+const NO_ARCHIVES: &[&str] = &["cut xz", "cut bzip2"];
 
 /// A header that lies about the size of what follows.
 fn with_size(size: u64) -> Vec<u8> {
@@ -100,7 +95,8 @@ fn a_broken_archive_is_an_error_that_names_it() {
         let seen = outcome.status == 4
             && outcome.stderr.contains("bad.tar")
             && !world.path("out/a.tar").exists();
-        if seen == OPEN.contains(&name) {
+        let copied = outcome.status == 0 && NO_ARCHIVES.contains(&name);
+        if !seen && !copied {
             problems.push(format!("{name}: {} {}", outcome.status, outcome.stderr));
         }
         world.write("context/Dockerfile", "FROM scratch\nCOPY bad.tar /x/\n");
@@ -114,7 +110,7 @@ fn a_broken_context_is_an_error() {
     let mut problems = Vec::new();
     for (name, bytes) in broken() {
         let outcome = bounded().line_with_input("-t a -", bytes);
-        if (outcome.status == 4) == OPEN.contains(&name) {
+        if outcome.status != 4 {
             problems.push(format!("{name}: {} {}", outcome.status, outcome.stderr));
         }
     }

@@ -270,10 +270,12 @@ fn missing(input: &CopyInput<'_>, word: &Spanned<String>, at: &ImagePath) -> Err
         .explain_absence(at)
         .or_else(|| source.explain_absence(&ImagePath::clean(&word.value)))
     {
-        let help = format!(
-            "add `!{}` below that line, or copy from elsewhere",
-            shown(at.as_relative())
-        );
+        let help = if reason.starts_with("excluded") {
+            let name = shown(at.as_relative());
+            format!("add `!{name}` below that line, or copy from elsewhere")
+        } else {
+            "write the output elsewhere with `-o`, or give this file another name".to_owned()
+        };
         return error.with_note(reason).with_help(help);
     }
     match near(source, at) {

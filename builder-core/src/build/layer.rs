@@ -1,7 +1,9 @@
 //! Writing the layer of one step: what a merge yields, into the store, with progress and a way to stop.
 
+use std::io::{self, Read};
+
 use crate::entry::{Entry, EntryKind};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventSink, StepId};
 use crate::interrupt::Interrupt;
 use crate::layer::{Layer, LayerOptions, LayerWriter};
@@ -41,6 +43,7 @@ impl<'a> LayerMaker<'a> {
     /// Appends one entry after `adjust` had its say about owner and mode.
     pub(crate) fn append(&mut self, merged: Merged<'_>, adjust: &dyn Fn(&mut Entry)) -> Result<()> {
         self.interrupt.check()?;
+        refuse_marker(&merged.entry)?;
         let Merged {
             mut entry, content, ..
         } = merged;
@@ -53,12 +56,18 @@ impl<'a> LayerMaker<'a> {
             }
             Some((tree, mut node)) => {
                 let known = node.entry.clone();
-                let mut reader = tree.open(&mut node)?;
+                let mut reader = Stoppable {
+                    inner: tree.open(&mut node)?,
+                    interrupt: self.interrupt,
+                };
                 refresh(&mut entry, &known, &node.entry);
                 adjust(&mut entry);
                 self.writer
-                    .append(&entry, Some(&mut *reader))
-                    .map_err(|error| changed(error, tree, &node.entry))?;
+                    .append(&entry, Some(&mut reader))
+                    .map_err(|error| {
+                        let stopped = self.interrupt.check().err();
+                        stopped.unwrap_or_else(|| changed(error, tree, &node.entry))
+                    })?;
             }
         }
         self.tell();
@@ -82,6 +91,36 @@ impl<'a> LayerMaker<'a> {
         self.interrupt.check()?;
         Ok(self.writer.finish()?)
     }
+}
+
+/// Reads a file until someone asks to stop, in the middle of it if need be.
+struct Stoppable<'a> {
+    inner: Box<dyn Read + Send + 'a>,
+    interrupt: &'a Interrupt,
+}
+
+impl Read for Stoppable<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.interrupt.is_set() {
+            return Err(io::Error::other("interrupted"));
+        }
+        self.inner.read(buffer)
+    }
+}
+
+/// A layer can't hold a file of such a name: every reader takes it for the mark that hides another one (OCI image
+/// layer specification, "Whiteouts").
+fn refuse_marker(entry: &Entry) -> Result<()> {
+    let name = entry.path.file_name().unwrap_or_default();
+    if !name.starts_with(b".wh.") {
+        return Ok(());
+    }
+    let message = format!(
+        "`{}` can't be in a layer: names that begin with `.wh.` mark deleted files",
+        entry.path
+    );
+    Err(Error::new(ErrorKind::Context, message)
+        .with_help("give the file another name, or exclude it"))
 }
 
 /// Takes over what the open file told since it was listed.

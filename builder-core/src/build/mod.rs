@@ -120,6 +120,7 @@ pub fn build(
     for mut output in outputs {
         output::write(store, &bundle, &mut output, events, interrupt)?;
     }
+    tag(&shared, &committed, &request.references)?;
     Ok(built(&committed, request.references, &planned.plan))
 }
 
@@ -212,18 +213,23 @@ fn execute(
 fn commit(shared: &Shared<'_>, mut image: Image, request: &BuildRequest) -> Result<Committed> {
     image.config.created = Some(shared.now.to_rfc3339());
     let committed = image.commit(shared.store, request.annotations.clone())?;
-    for reference in &request.references {
+    Ok(committed)
+}
+
+/// Gives the image its names, when everything else is done.
+fn tag(shared: &Shared<'_>, committed: &Committed, references: &[Reference]) -> Result<()> {
+    for reference in references {
         let tag = reference.tag().unwrap_or("latest");
         shared
             .store
             .tag(&reference.to_string(), tag, &committed.manifest)?;
     }
-    let references = request.references.iter().map(Reference::familiar).collect();
-    shared.events.send(Event::ImageWritten {
-        references,
-        digest: committed.digest(),
-    });
-    Ok(committed)
+    let references = references.iter().map(Reference::familiar).collect();
+    let digest = committed.digest();
+    shared
+        .events
+        .send(Event::ImageWritten { references, digest });
+    Ok(())
 }
 
 fn built(committed: &Committed, references: Vec<Reference>, plan: &Plan) -> Built {

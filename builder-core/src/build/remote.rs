@@ -35,8 +35,8 @@ pub(crate) struct Remote<'a> {
     pub(crate) interrupt: &'a Interrupt,
 }
 
-/// Enough of a file to tell what it is.
-const HEAD_BYTES: u64 = 64 * 1024;
+/// Enough of a file to tell what it is, in bytes: bzip2 gives nothing before a whole block of up to 900 kB.
+const HEAD_BYTES: u64 = 2 << 20;
 
 impl<'a> Remote<'a> {
     /// Takes a file apart if it is an archive: a tar, plain or compressed. None if it is anything else.

@@ -104,6 +104,9 @@ fn diagnostic(problem: Problem, text: &str, span: Span) -> Diagnostic {
     }
 }
 
+/// Longer than any value that makes sense, in bytes; a name that doubles itself line by line stops here.
+const MAX_VALUE: usize = 16 << 20;
+
 /// Deeper nesting than anyone writes; keeps hostile text off the stack.
 const MAX_DEPTH: u32 = 100;
 
@@ -151,7 +154,13 @@ impl Reader<'_, '_> {
                 return Ok(result);
             }
             match c {
-                '$' => result.push_str(&self.dollar()?),
+                '$' => {
+                    let at = self.position();
+                    result.push_str(&self.dollar()?);
+                    if result.len() > MAX_VALUE {
+                        return Err(problem(at, "the value grows beyond 16 MiB here"));
+                    }
+                }
                 '\'' if self.mode == Mode::Word => self.single_quotes(&mut result)?,
                 '"' if self.mode == Mode::Word => self.double_quotes(&mut result)?,
                 _ => {

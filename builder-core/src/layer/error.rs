@@ -118,6 +118,9 @@ pub enum TarProblem {
     /// A name with a NUL byte, or none at all where one is needed.
     #[error("a name is empty or has a zero byte")]
     BadName,
+    /// A name of more bytes than the system can open.
+    #[error("a name has more than {0} bytes")]
+    LongName(usize),
     /// The checksum or a number of a header is wrong.
     #[error("a header is damaged ({0})")]
     Header(&'static str),

@@ -23,6 +23,9 @@ use crate::image_path::ImagePath;
 use crate::oci::Descriptor;
 use crate::store::{self, Sidecar, Store, TemporaryFile};
 
+/// No longer name can be unpacked anywhere: Linux's `PATH_MAX`, less the byte that ends it.
+const LONGEST_NAME: usize = 4095;
+
 /// Bytes read at a time.
 const BUFFER: usize = 128 * 1024;
 
@@ -88,6 +91,10 @@ pub fn index_archive(store: &Store, name: &str, tar: impl Read + Send) -> Result
     let mut buffered = BufReader::with_capacity(BUFFER, &mut tee);
     let indexed = make_index(store, &mut buffered, &what);
     drop(buffered);
+    if indexed.is_ok() && tee.failed.is_none() {
+        // Only the end of a compressed stream tells whether all of it was right.
+        io::copy(tee.inner, &mut io::sink()).map_err(|source| what.stream(source))?;
+    }
     if let Some(failure) = tee.failed {
         return Err(Error::io("write", tee.spool.path())(failure));
     }
@@ -323,6 +330,9 @@ fn read_kind(frame: &Frame) -> Result<EntryKind, TarProblem> {
 fn clean(name: &[u8]) -> Result<ImagePath, TarProblem> {
     if name.is_empty() || name.contains(&0) {
         return Err(TarProblem::BadName);
+    }
+    if name.len() > LONGEST_NAME {
+        return Err(TarProblem::LongName(LONGEST_NAME));
     }
     let mut depth = 0_usize;
     for component in name.split(|byte| *byte == b'/') {

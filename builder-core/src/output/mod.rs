@@ -273,10 +273,15 @@ impl Problem {
         Self::Write { source }
     }
 
-    fn copying(source: io::Error, blob: &Descriptor) -> Self {
-        Self::Copy {
-            digest: blob.digest,
-            source,
+    /// The error of a copy: the store's own where a blob turned out to be damaged.
+    fn copying(source: io::Error, blob: &Descriptor) -> Error {
+        match source.downcast::<crate::store::Error>() {
+            Ok(damaged) => damaged.into(),
+            Err(source) => Self::Copy {
+                digest: blob.digest,
+                source,
+            }
+            .into(),
         }
     }
 

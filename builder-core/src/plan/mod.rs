@@ -1,6 +1,6 @@
 //! The whole build as a value: stages with fully expanded steps and the config that each stage ends with.
 //!
-//! Two pure steps: [`graph`] needs the file alone and says which base images are needed; [`lower`] needs their
+//! Two pure steps: [`graph()`] needs the file alone and says which base images are needed; [`lower()`] needs their
 //! configs and gives the [`Plan`]. Follows the Dockerfile reference; where rbuild differs on purpose (ENV always
 //! overrides ARG) the code says so.
 #![allow(
