@@ -250,8 +250,11 @@ impl Read for Patient<'_> {
 
 /// Standard input holds a tar with everything in it, or a Dockerfile alone.
 fn from_standard_input(flags: &BuildFlags, store: &Store, interrupt: &Interrupt) -> Result<Input> {
-    let unreadable =
-        |error| Error::new(ErrorKind::Context, "standard input can't be read").with_source(error);
+    let unreadable = |error| {
+        let plain = Error::new(ErrorKind::Context, "standard input can't be read");
+        let stopped = interrupt.check().err();
+        stopped.unwrap_or_else(|| plain.with_source(error))
+    };
     let mut spool = store.temporary_file()?;
     let mut input = Patient(interrupt);
     let mut head = Vec::new();
