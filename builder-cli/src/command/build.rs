@@ -7,11 +7,10 @@ use builder_core::interrupt::Interrupt;
 use builder_core::{Error, ErrorKind, Result};
 use serde_json::json;
 
-use super::open_store;
+use super::prepare;
 use crate::environment::Environment;
 use crate::flags::BuildFlags;
 use crate::render::Display;
-use crate::request::{self, Input};
 
 /// Builds, shows how, and prints the digest where that was asked for.
 pub(crate) fn run(
@@ -19,9 +18,7 @@ pub(crate) fn run(
     environment: &Environment,
     interrupt: &Interrupt,
 ) -> Result<()> {
-    let store = open_store(&flags.store, environment)?;
-    let input = Input::read(flags, environment, &store, interrupt)?;
-    let request = request::make(flags, environment, input)?;
+    let (store, request) = prepare(flags, environment, interrupt)?;
     let display = Display::start(flags.progress, flags.quiet, environment);
     let built = build::build(&store, request, &display.sink(), interrupt);
     display.finish();

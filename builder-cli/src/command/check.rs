@@ -4,12 +4,11 @@ use builder_core::diagnostic::Diagnostic;
 use builder_core::interrupt::Interrupt;
 use builder_core::{Result, build};
 
-use super::open_store;
+use super::prepare;
 use crate::environment::Environment;
 use crate::exit_code;
 use crate::flags::BuildFlags;
 use crate::render::snippet;
-use crate::request::{self, Input};
 
 /// Prints every problem; the status is that of a broken Dockerfile if there is any.
 pub(crate) fn run(
@@ -18,9 +17,7 @@ pub(crate) fn run(
     interrupt: &Interrupt,
 ) -> Result<u8> {
     use std::io::Write as _;
-    let store = open_store(&flags.store, environment)?;
-    let input = Input::read(flags, environment, &store, interrupt)?;
-    let request = request::make(flags, environment, input)?;
+    let (store, request) = prepare(flags, environment, interrupt)?;
     let found: Vec<Diagnostic> = build::check(&store, &request)?;
     let renderer = snippet::renderer(environment.colour());
     let mut out = std::io::stderr().lock();

@@ -5,12 +5,15 @@ pub(crate) mod check;
 pub(crate) mod images;
 pub(crate) mod plan;
 
+use builder_core::build::request::BuildRequest;
+use builder_core::interrupt::Interrupt;
 use builder_core::store::Store;
 use builder_core::{Error, ErrorKind, Result};
 
 use crate::environment::Environment;
-use crate::flags::StoreFlags;
+use crate::flags::{BuildFlags, StoreFlags};
 use crate::render::snippet;
+use crate::request::{self, Input};
 
 /// Opens the store that the flags and the environment name.
 pub(crate) fn open_store(flags: &StoreFlags, environment: &Environment) -> Result<Store> {
@@ -22,6 +25,18 @@ pub(crate) fn open_store(flags: &StoreFlags, environment: &Environment) -> Resul
         .with_help("name a directory with `--root` or `RBUILD_ROOT`")
     })?;
     Ok(Store::open(&root)?)
+}
+
+/// Reads the Dockerfile, and makes the request of `build`, `plan` and `check`.
+pub(crate) fn prepare(
+    flags: &BuildFlags,
+    environment: &Environment,
+    interrupt: &Interrupt,
+) -> Result<(Store, BuildRequest)> {
+    let store = open_store(&flags.store, environment)?;
+    let input = Input::read(flags, environment, &store, interrupt)?;
+    let request = request::make(flags, environment, input)?;
+    Ok((store, request))
 }
 
 /// Prints an error on standard error and gives the exit status.

@@ -3,11 +3,10 @@
 use builder_core::interrupt::Interrupt;
 use builder_core::{Result, build};
 
-use super::{open_store, print};
+use super::{prepare, print};
 use crate::environment::Environment;
 use crate::flags::BuildFlags;
 use crate::render::snippet;
-use crate::request::{self, Input};
 
 /// Prints the plan; executes and writes nothing.
 pub(crate) fn run(
@@ -16,9 +15,7 @@ pub(crate) fn run(
     interrupt: &Interrupt,
 ) -> Result<()> {
     use std::io::Write as _;
-    let store = open_store(&flags.store, environment)?;
-    let input = Input::read(flags, environment, &store, interrupt)?;
-    let request = request::make(flags, environment, input)?;
+    let (store, request) = prepare(flags, environment, interrupt)?;
     let (plan, warnings) = build::plan(&store, &request)?;
     let renderer = snippet::renderer(environment.colour());
     for warning in &warnings {
