@@ -90,6 +90,10 @@ impl Drop for Daemon {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test starts the server that it needs"
+)]
 fn repository(world: &World) -> (Daemon, String) {
     let git = require("git").unwrap();
     let work = world.path("work");
