@@ -3,7 +3,9 @@
 pub(crate) mod build;
 pub(crate) mod check;
 pub(crate) mod images;
+pub(crate) mod login;
 pub(crate) mod plan;
+pub(crate) mod transfer;
 
 use builder_core::store::Store;
 use builder_core::{Error, ErrorKind, Result};

@@ -26,6 +26,6 @@ pub use data::{DataReader, LayerData, open_data};
 pub use decompress::{Packing, detect_archive};
 pub use error::{Error, Result, TarProblem};
 pub use index::LayerIndex;
-pub use read::{Archive, index_archive, index_layer};
+pub use read::{Archive, index_archive, index_layer, index_stream};
 pub use record::{DataRange, Mark, Record};
 pub use write::{Layer, LayerOptions, LayerWriter};

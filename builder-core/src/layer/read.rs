@@ -49,6 +49,26 @@ pub fn index_layer(
     ))
 }
 
+/// The same for a layer that is not in the store: its blob is read as it arrives, and not kept. The stream itself fails
+/// at its end if its bytes are not the blob's.
+pub fn index_stream(
+    store: &Store,
+    mut blob: &mut (dyn Read + Send),
+    descriptor: &Descriptor,
+    diff_id: &DiffId,
+) -> Result<LayerIndex> {
+    let what = What::layer(descriptor);
+    let (visited, rest, hasher) =
+        unpack_from(&mut blob, &what, |tar| make_index(store, tar, &what))?;
+    io::copy(blob, &mut io::sink()).map_err(|source| what.stream(source))?;
+    rest.map_err(|source| what.stream(source))?;
+    let index = visited?;
+    check_diff_id(descriptor, Some(diff_id), DiffId(hasher.finish()))?;
+    let which = Sidecar::Index(*diff_id);
+    let file = store.keep_sidecar(which, index)?;
+    LayerIndex::from_file(file, store.sidecar_path(which))
+}
+
 /// An archive's index, and its uncompressed bytes to which the index' data ranges refer.
 #[derive(Debug)]
 pub struct Archive {
@@ -106,26 +126,34 @@ pub(super) fn unpack<T>(
 ) -> Result<(T, DiffId)> {
     let what = What::layer(descriptor);
     let mut blob = store.open_blob(descriptor)?;
-    let (visited, rest, hasher) = {
-        let opened = decompress::open(BufReader::with_capacity(BUFFER, &mut blob));
-        let (_, inner) = opened.map_err(|source| what.stream(source))?;
-        let mut hashing = Hashing {
-            inner,
-            hasher: Hasher::new(),
-        };
-        let mut buffered = BufReader::with_capacity(BUFFER, &mut hashing);
-        let visited = visit(&mut buffered);
-        let rest = match &visited {
-            Ok(_) => io::copy(&mut buffered, &mut io::sink()).map(|_| ()),
-            Err(_) => Ok(()),
-        };
-        drop(buffered);
-        (visited, rest, hashing.hasher)
-    };
+    let (visited, rest, hasher) = unpack_from(&mut blob, &what, visit)?;
     // A damaged blob explains whatever else is wrong with its content.
     blob.verify_rest()?;
     rest.map_err(|source| what.stream(source))?;
     Ok((visited?, DiffId(hasher.finish())))
+}
+
+/// Decompresses a stream through `visit` to its end: what that gave, whether the rest could be read, and the hash of
+/// the tar.
+fn unpack_from<T>(
+    blob: &mut (impl Read + Send),
+    what: &What,
+    visit: impl FnOnce(&mut dyn Read) -> Result<T>,
+) -> Result<(Result<T>, io::Result<()>, Hasher)> {
+    let opened = decompress::open(BufReader::with_capacity(BUFFER, blob));
+    let (_, inner) = opened.map_err(|source| what.stream(source))?;
+    let mut hashing = Hashing {
+        inner,
+        hasher: Hasher::new(),
+    };
+    let mut buffered = BufReader::with_capacity(BUFFER, &mut hashing);
+    let visited = visit(&mut buffered);
+    let rest = match &visited {
+        Ok(_) => io::copy(&mut buffered, &mut io::sink()).map(|_| ()),
+        Err(_) => Ok(()),
+    };
+    drop(buffered);
+    Ok((visited, rest, hashing.hasher))
 }
 
 pub(super) fn check_diff_id(

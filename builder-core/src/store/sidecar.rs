@@ -22,6 +22,8 @@ pub enum Sidecar {
     Blocks(Digest),
     /// The uncompressed tar of a layer that can't be read at random: `layers/<diff ID>.tar`.
     Spool(DiffId),
+    /// Registries and repositories that have a blob: `layers/<digest>.origin`.
+    Origin(Digest),
     /// What is known of an output of rbuild's: `outputs/<digest of its path>`.
     Output(Digest),
 }
@@ -32,13 +34,14 @@ impl Sidecar {
             Self::Index(diff_id) => format!("{}.index", diff_id.0.hex()),
             Self::Blocks(digest) => format!("{}.blocks", digest.hex()),
             Self::Spool(diff_id) => format!("{}.tar", diff_id.0.hex()),
+            Self::Origin(digest) => format!("{}.origin", digest.hex()),
             Self::Output(path) => path.hex(),
         }
     }
 
     fn folder(self) -> &'static str {
         match self {
-            Self::Index(_) | Self::Blocks(_) | Self::Spool(_) => "layers",
+            Self::Index(_) | Self::Blocks(_) | Self::Spool(_) | Self::Origin(_) => "layers",
             Self::Output(_) => "outputs",
         }
     }

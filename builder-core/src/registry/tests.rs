@@ -1,0 +1,1 @@
+//! Tests of the registry room with a scripted transport.
