@@ -1,1 +1,3 @@
 //! Worlds and doubles for the integration tests of both crates.
+
+pub mod registry;

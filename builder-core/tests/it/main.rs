@@ -4,4 +4,5 @@ mod dockerfile;
 mod golden;
 mod layer;
 mod plan;
+mod registry;
 mod store;
