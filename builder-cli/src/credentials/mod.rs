@@ -132,7 +132,7 @@ impl Finder {
         match Document::parse(&bytes) {
             Ok(document) => Some((name, document)),
             Err(error) => {
-                self.warn(format!("the credentials in {name} can't be read: {error}"));
+                self.warn(&format!("the credentials in {name} can't be read: {error}"));
                 None
             }
         }
@@ -145,17 +145,17 @@ impl Finder {
                 source: format!("the credential helper `{program}`"),
             }),
             Err(problem) => {
-                self.warn(format!("{problem}; going on without credentials from it"));
+                self.warn(&format!("{problem}; going on without credentials from it"));
                 None
             }
         }
     }
 
     /// Says something once.
-    fn warn(&self, text: String) {
+    fn warn(&self, text: &str) {
         use std::io::Write as _;
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.insert(text.clone()) {
+        if warned.insert(text.to_owned()) {
             let _ = writeln!(std::io::stderr().lock(), "warning: {text}");
         }
     }

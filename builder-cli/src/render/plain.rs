@@ -92,7 +92,7 @@ impl Render for Plain {
             Event::Notice { message } => say(&message),
             Event::BlobSettled { digest, bytes, how } => say(&settled(&digest, bytes, &how)),
             Event::ImagePushed { reference, digest } => {
-                say(&format!("pushed {reference} {digest}"))
+                say(&format!("pushed {reference} {digest}"));
             }
             Event::ImageWritten { references, digest } if references.is_empty() => {
                 say(&format!("image {digest}"));

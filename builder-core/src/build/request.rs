@@ -67,8 +67,11 @@ pub struct RegistryAccess {
     /// Mirrors, insecure hosts, how many blobs at once.
     pub options: RegistryOptions,
     /// Looks credentials up.
-    pub credentials: Arc<dyn Fn(&Reference) -> Option<Credentials> + Send + Sync>,
+    pub credentials: Arc<FindCredentials>,
 }
+
+/// Looks credentials up by the image that is asked for.
+pub type FindCredentials = dyn Fn(&Reference) -> Option<Credentials> + Send + Sync;
 
 impl std::fmt::Debug for RegistryAccess {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -19,7 +19,7 @@ use super::{Body, Error, Request, Response, Transport, authority, for_message};
 /// A connection that isn't made for so long is given up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A server that moves no byte for so long is given up.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// A server may think for so long before it answers: some hash a whole upload first.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
 

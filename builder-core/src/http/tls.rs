@@ -79,7 +79,7 @@ fn sorted(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn unreadable(path: &Path, reason: impl ToString) -> Error {
+fn unreadable(path: &Path, reason: &dyn ToString) -> Error {
     Error::File {
         path: path.to_owned(),
         reason: reason.to_string(),
@@ -88,22 +88,22 @@ fn unreadable(path: &Path, reason: impl ToString) -> Error {
 
 /// The certificates of a PEM file; what else is in it is passed over.
 fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Error> {
-    let bytes = std::fs::read(path).map_err(|error| unreadable(path, error))?;
+    let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
     let found = parse_pem(&bytes).filter_map(|item| match item {
         Ok(PemItem::Certificate(one)) => Some(one),
         _ => None,
     });
     let found: Vec<_> = found.collect();
     if found.is_empty() {
-        return Err(unreadable(path, "it holds no certificate in PEM form"));
+        return Err(unreadable(path, &"it holds no certificate in PEM form"));
     }
     Ok(found)
 }
 
 fn client_certificate(path: &Path) -> Result<ClientCert, Error> {
     let key_path = path.with_extension("key");
-    let bytes = std::fs::read(&key_path).map_err(|error| unreadable(&key_path, error))?;
+    let bytes = std::fs::read(&key_path).map_err(|error| unreadable(&key_path, &error))?;
     let key = PrivateKey::from_pem(&bytes)
-        .map_err(|_| unreadable(&key_path, "it holds no private key in PEM form"))?;
+        .map_err(|_| unreadable(&key_path, &"it holds no private key in PEM form"))?;
     Ok(ClientCert::new_with_certs(&certificates(path)?, key))
 }

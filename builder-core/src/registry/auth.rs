@@ -345,6 +345,11 @@ pub(crate) fn encode(fields: &[(&str, String)]) -> String {
     fields.join("&")
 }
 
+/// One upper-case hexadecimal digit.
+fn hex(nibble: u8) -> char {
+    char::from(b"0123456789ABCDEF"[usize::from(nibble)])
+}
+
 fn percent(value: &str) -> String {
     let mut text = String::new();
     for byte in value.bytes() {
@@ -352,7 +357,7 @@ fn percent(value: &str) -> String {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
                 text.push(char::from(byte));
             }
-            other => text.push_str(&format!("%{other:02X}")),
+            other => text.extend(['%', hex(other >> 4), hex(other & 15)]),
         }
     }
     text

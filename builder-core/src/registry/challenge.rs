@@ -111,11 +111,9 @@ mod tests {
             let shown: Vec<String> = parse(header)
                 .iter()
                 .map(|one| {
-                    let mut text = one.scheme.clone();
-                    for (name, value) in &one.parameters {
-                        text.push_str(&format!(" {name}={value}"));
-                    }
-                    text
+                    let parameters = one.parameters.iter();
+                    let shown = parameters.map(|(name, value)| format!(" {name}={value}"));
+                    one.scheme.clone() + &shown.collect::<String>()
                 })
                 .collect();
             assert_eq!(shown.join("; "), expected, "{header}");

@@ -83,7 +83,7 @@ pub(crate) enum Sent {
 
 impl Registry<'_> {
     /// Sends a request with credentials, again and again where that may help.
-    pub(crate) fn call(&self, call: &Call<'_>, request: Request) -> Result<Response> {
+    pub(crate) fn call(&self, call: &Call<'_>, request: &Request) -> Result<Response> {
         self.authorised(call, request, &|request| self.link.send(request))
     }
 
@@ -92,7 +92,7 @@ impl Registry<'_> {
         &self,
         call: &Call<'_>,
         verb: &'static str,
-        request: Request,
+        request: &Request,
     ) -> Result<Sent> {
         let sent = self.authorised(call, request, &|request| match self.link.once(request)? {
             Err(error @ http::Error::Unreachable { .. }) => Err(Error::Http(error)),
@@ -112,14 +112,14 @@ impl Registry<'_> {
     fn authorised(
         &self,
         call: &Call<'_>,
-        request: Request,
+        request: &Request,
         send: &dyn Fn(&Request) -> Result<Response>,
     ) -> Result<Response> {
         let endpoint = &call.place.endpoint;
         let name = |error: Error| error.of_registry(&endpoint.registry);
         if http::authority(&request.url) != http::authority(&endpoint.base) {
             // An upload that continues elsewhere: what proves who we are stays here.
-            return send(&request).map_err(name);
+            return send(request).map_err(name);
         }
         let credentials = (self.credentials)(&call.place.reference);
         let scopes = call.scopes();
@@ -196,7 +196,7 @@ impl Registry<'_> {
     pub(crate) fn check_access(&self, place: &Place) -> Result<()> {
         let call = Call::new(place, Action::Login);
         let request = Request::new("GET", format!("{}/v2/", place.endpoint.base));
-        let response = self.call(&call, request)?;
+        let response = self.call(&call, &request)?;
         match response.status {
             200 => Ok(()),
             _ => Err(self.refusal(&call, "the check of the login", response)),
@@ -214,7 +214,7 @@ impl Registry<'_> {
         let accept: Vec<&str> = ACCEPT.iter().map(MediaType::as_str).collect();
         let request = Request::new(method, place.url(&format!("manifests/{name}")))
             .with_header("Accept", accept.join(", "));
-        self.call(&Call::new(place, action), request)
+        self.call(&Call::new(place, action), &request)
     }
 
     /// Stores a manifest under a tag or its digest; the registry's digest must be ours.
@@ -229,7 +229,7 @@ impl Registry<'_> {
         let request = Request::new("PUT", place.url(&format!("manifests/{name}")))
             .with_header("Content-Type", media_type.as_str())
             .with_body(Body::Bytes(bytes.to_vec()));
-        let response = self.call(&call, request)?;
+        let response = self.call(&call, &request)?;
         if !matches!(response.status, 200..=202) {
             return Err(self.refusal(&call, "the upload of the manifest", response));
         }
@@ -249,7 +249,7 @@ impl Registry<'_> {
     pub(crate) fn has_blob(&self, place: &Place, action: Action, digest: &Digest) -> Result<bool> {
         let call = Call::new(place, action);
         let request = Request::new("HEAD", place.url(&format!("blobs/{digest}")));
-        let response = self.call(&call, request)?;
+        let response = self.call(&call, &request)?;
         match response.status {
             200 => Ok(true),
             404 => Ok(false),
@@ -264,7 +264,7 @@ impl Registry<'_> {
         if from > 0 {
             request = request.with_header("Range", format!("bytes={from}-"));
         }
-        let response = self.call(&call, request)?;
+        let response = self.call(&call, &request)?;
         match response.status {
             200 | 206 => Ok(response),
             404 => Err(Error::UnknownBlob {
@@ -275,29 +275,29 @@ impl Registry<'_> {
             _ => Err(self.refusal(&call, "the download of a blob", response)),
         }
     }
+}
 
-    /// Where an upload that was begun goes on: the answer's Location, never from TLS to plain HTTP.
-    pub(crate) fn location(&self, place: &Place, url: &str, response: &Response) -> Result<String> {
-        let base = &place.endpoint.base;
-        let Some(location) = response.header("location") else {
-            return Err(Error::Nonsense {
-                registry: place.endpoint.registry.clone(),
-                verb: "the beginning of an upload",
-                problem: "without a Location",
-            });
-        };
-        let next = http::join(url, location);
-        if !base.starts_with("https://") || !next.starts_with("http://") {
-            return Ok(next);
-        }
-        // A proxy in front that forgot to say that it speaks TLS.
-        let upgraded = next.replacen("http://", "https://", 1);
-        if http::authority(&upgraded) == http::authority(base) {
-            return Ok(upgraded);
-        }
-        Err(Error::PlainHttp {
-            registry: http::authority(&next).1,
-            url: http::for_message(&next),
-        })
+/// Where an upload that was begun goes on: the answer's Location, never from TLS to plain HTTP.
+pub(crate) fn location(place: &Place, url: &str, response: &Response) -> Result<String> {
+    let base = &place.endpoint.base;
+    let Some(location) = response.header("location") else {
+        return Err(Error::Nonsense {
+            registry: place.endpoint.registry.clone(),
+            verb: "the beginning of an upload",
+            problem: "without a Location",
+        });
+    };
+    let next = http::join(url, location);
+    if !base.starts_with("https://") || !next.starts_with("http://") {
+        return Ok(next);
     }
+    // A proxy in front that forgot to say that it speaks TLS.
+    let upgraded = next.replacen("http://", "https://", 1);
+    if http::authority(&upgraded) == http::authority(base) {
+        return Ok(upgraded);
+    }
+    Err(Error::PlainHttp {
+        registry: http::authority(&next).1,
+        url: http::for_message(&next),
+    })
 }

@@ -224,6 +224,9 @@ impl Error {
             Self::Unreachable { registry, .. } => format!(
                 "check the name and the network; a registry that speaks plain HTTP is named with `--insecure-registry {registry}`"
             ),
+            Self::Certificate { source, .. } if source.to_string().contains("CaUsedAsEndEntity") => {
+                "the server shows the certificate of a CA as its own; give it one that the CA signed, or make it with `basicConstraints=CA:FALSE`".to_owned()
+            }
             Self::Certificate { registry, .. } => format!(
                 "put its CA into `/etc/docker/certs.d/{registry}/ca.crt` or `~/.config/containers/certs.d/{registry}/ca.crt`, or name a file of CAs in SSL_CERT_FILE"
             ),

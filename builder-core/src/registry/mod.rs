@@ -12,8 +12,6 @@ mod place;
 mod pull;
 mod push;
 pub mod retry;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::Registry;
-use super::client::{Action, Call, MAX_DOCUMENT_BYTES, Sent};
+use super::client::{Action, Call, MAX_DOCUMENT_BYTES, Sent, location};
 use super::error::{Error, Result};
 use super::place::Place;
 use super::pull::{origin_of, origins};
@@ -179,13 +179,13 @@ impl Registry<'_> {
         let fields = [("mount", digest.to_string()), ("from", source.to_owned())];
         let query = super::auth::encode(&fields);
         let url = place.url(&format!("blobs/uploads/?{query}"));
-        let response = match self.call(&call, Request::new("POST", url.clone())) {
+        let response = match self.call(&call, &Request::new("POST", url.clone())) {
             Err(Error::Denied { .. } | Error::Status { .. }) => return Ok(Mount::Refused),
             other => other?,
         };
         Ok(match response.status {
             201 => Mount::Done,
-            202 => Mount::Upload(self.location(place, &url, &response)?),
+            202 => Mount::Upload(location(place, &url, &response)?),
             _ => Mount::Refused,
         })
     }
@@ -201,24 +201,25 @@ impl Registry<'_> {
         let call = Call::new(place, Action::Push);
         let mut attempt = 1;
         loop {
-            let location = match session.take() {
-                Some(location) => location,
+            let session_url = match session.take() {
+                Some(url) => url,
                 None => self.begin_upload(&call)?,
             };
             self.progress(place, blob, 0);
             let verb = "the upload of a blob";
-            let (error, after) = match self.call_once(&call, verb, put(&location, blob, path))? {
-                Sent::Answered(response) if matches!(response.status, 200..=204) => {
-                    self.progress(place, blob, blob.size);
-                    return Ok(());
-                }
-                // The session is gone, or the token was too old: both heal with a new session.
-                Sent::Answered(response) if matches!(response.status, 401 | 404) => {
-                    (self.refusal(&call, verb, response), None)
-                }
-                Sent::Answered(response) => return Err(self.refusal(&call, verb, response)),
-                Sent::Later(error, after) => (error, after),
-            };
+            let (error, after) =
+                match self.call_once(&call, verb, &put(&session_url, blob, path))? {
+                    Sent::Answered(response) if matches!(response.status, 200..=204) => {
+                        self.progress(place, blob, blob.size);
+                        return Ok(());
+                    }
+                    // The session is gone, or the token was too old: both heal with a new session.
+                    Sent::Answered(response) if matches!(response.status, 401 | 404) => {
+                        (self.refusal(&call, verb, response), None)
+                    }
+                    Sent::Answered(response) => return Err(self.refusal(&call, verb, response)),
+                    Sent::Later(error, after) => (error, after),
+                };
             if attempt >= ATTEMPTS || after.is_some_and(|after| after > LONGEST_PAUSE) {
                 return Err(error);
             }
@@ -230,11 +231,11 @@ impl Registry<'_> {
 
     fn begin_upload(&self, call: &Call<'_>) -> Result<String> {
         let url = call.place.url("blobs/uploads/");
-        let response = self.call(call, Request::new("POST", url.clone()))?;
+        let response = self.call(call, &Request::new("POST", url.clone()))?;
         if response.status != 202 {
             return Err(self.refusal(call, "the beginning of an upload", response));
         }
-        self.location(call.place, &url, &response)
+        location(call.place, &url, &response)
     }
 
     fn progress(&self, place: &Place, blob: &Descriptor, done_bytes: u64) {

@@ -46,7 +46,7 @@ pub(crate) const ATTEMPTS: u32 = 5;
 /// The first pause; each one is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// A server that wants a longer pause is reported instead.
-pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// An interrupt is noticed after so long.
 const SLICE: Duration = Duration::from_millis(100);
 

@@ -1,1 +1,0 @@
-//! Tests of the registry room with a scripted transport.
