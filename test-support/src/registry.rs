@@ -22,8 +22,9 @@ use sha2::Digest as _;
 /// `sha256:…` of some bytes.
 pub fn digest(bytes: &[u8]) -> String {
     let hash = sha2::Sha256::digest(bytes);
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    let hex = hash.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+    format!("sha256:{}", hex.collect::<String>())
 }
 
 /// What goes wrong.
@@ -399,7 +400,7 @@ fn send(
         answer.status
     );
     for (name, value) in &answer.headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        head.extend([name.as_str(), ": ", value.as_str(), "\r\n"]);
     }
     head.push_str("\r\n");
     to.write_all(head.as_bytes()).ok()?;
@@ -515,7 +516,7 @@ fn base64(text: &str) -> String {
             char::from(DIGITS[usize::from(value)])
         })
         .collect();
-    while encoded.len() % 4 != 0 {
+    while !encoded.len().is_multiple_of(4) {
         encoded.push('=');
     }
     encoded

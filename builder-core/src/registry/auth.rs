@@ -131,26 +131,35 @@ impl Auth {
         }
     }
 
-    /// Learns from a 401. Whether it is worth trying again.
-    pub(crate) fn learn(&self, wanted: &Wanted<'_>, response: &Response) -> Result<bool> {
+    /// Learns from a 401. Whether it is worth trying again; `sent` is the header that was refused.
+    pub(crate) fn learn(
+        &self,
+        wanted: &Wanted<'_>,
+        response: &Response,
+        sent: Option<&str>,
+    ) -> Result<bool> {
         let key = (wanted.endpoint.base.clone(), wanted.scopes.to_vec());
+        let refused = sent.and_then(|sent| sent.strip_prefix("Bearer "));
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_refused = tokens.remove(&key).is_some();
+        // Another thread may have fetched a newer one meanwhile.
+        if tokens
+            .get(&key)
+            .is_some_and(|token| Some(token.value.as_str()) == refused)
+        {
+            tokens.remove(&key);
+        }
         drop(tokens);
         let challenges: Vec<Challenge> = response
             .all("www-authenticate")
             .flat_map(challenge::parse)
             .collect();
-        let scheme = choose(&wanted.endpoint.registry, &challenges)?;
-        let is_basic = scheme == Some(Scheme::Basic);
-        let Some(scheme) = scheme else {
+        let Some(scheme) = choose(&wanted.endpoint.registry, &challenges)? else {
             return Ok(false);
         };
+        let is_basic = scheme == Scheme::Basic;
         let mut schemes = self.schemes.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = schemes.insert(wanted.endpoint.base.clone(), scheme.clone());
-        let is_new = known.as_ref() != Some(&scheme);
-        let can_answer = !is_basic || wanted.credentials.is_some();
-        Ok(can_answer && (is_new || was_refused))
+        schemes.insert(wanted.endpoint.base.clone(), scheme);
+        Ok(!is_basic || wanted.credentials.is_some() && sent.is_none())
     }
 
     fn token(

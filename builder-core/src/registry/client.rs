@@ -136,12 +136,13 @@ impl Registry<'_> {
         let mut asked_again = false;
         loop {
             let mut request = request.clone();
-            if let Some(value) = self.auth.header(&self.link, &wanted)? {
+            let header = self.auth.header(&self.link, &wanted)?;
+            if let Some(value) = &header {
                 request = request.with_header("Authorization", value);
             }
             let response = send(&request).map_err(name)?;
             let again = response.status == 401 && !asked_again;
-            if !again || !self.auth.learn(&wanted, &response)? {
+            if !again || !self.auth.learn(&wanted, &response, header.as_deref())? {
                 return Ok(response);
             }
             asked_again = true;
