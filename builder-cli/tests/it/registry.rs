@@ -262,6 +262,19 @@ fn a_push_on_a_remote_base_stores_none_of_it() {
     let copy = format!("oci:{}:x", place.path("copy").display());
     let from = format!("docker://{name}/team/app:2");
     run(Command::new("skopeo").args(["copy", "-q", "--src-tls-verify=false", &from, &copy]));
+    // Names of users are known without the layer.
+    let chown = format!("FROM {name}/debian:bookworm\nCOPY --chown=node app.conf /etc/\n");
+    place.write("app/Dockerfile", &chown);
+    registry.requests();
+    place.well(&line("3"));
+    let requests = registry.requests();
+    assert!(
+        requests
+            .iter()
+            .all(|request| !request.starts_with("GET /v2/debian")),
+        "{requests:?}"
+    );
+    assert!(place.blobs() < 20_000, "{}", place.blobs());
     // An output needs the layers, and fetches them.
     place.well("build -o type=tar,dest=out.tar app");
     let names = run(Command::new("tar").arg("tf").arg(place.path("out.tar")));

@@ -13,7 +13,7 @@ use crate::entry::EntryKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Layer;
 use crate::image_path::ImagePath;
-use crate::layer::{DataRange, LayerData, LayerIndex, Mark, Record, index_stream};
+use crate::layer::{DataRange, LayerData, LayerIndex, Mark, Record, index_stream, read_kept};
 use crate::store::{BlobSource, Sidecar, Store};
 use crate::tree::{DataPlace, FileId, Listing, Node, Tree};
 
@@ -238,12 +238,19 @@ impl Tree for View<'_> {
             )
         })?;
         let layer = &self.layers[place.layer];
+        let range = DataRange {
+            offset: place.offset,
+            len: place.length,
+        };
         let mut data = layer.data.lock().unwrap_or_else(PoisonError::into_inner);
         if data.is_none() {
-            let spool = self.store.sidecar_path(Sidecar::Spool(layer.layer.diff_id));
-            if !spool.exists()
+            let spool = Sidecar::Spool(layer.layer.diff_id);
+            if !self.store.sidecar_path(spool).exists()
                 && let Some(source) = self.elsewhere(&layer.layer)?
             {
+                if let Some(kept) = read_kept(self.store, &layer.layer.diff_id, &range)? {
+                    return Ok(Box::new(io::Cursor::new(kept)));
+                }
                 source.fetch(self.store, std::slice::from_ref(&layer.layer.descriptor))?;
             }
             *data = Some(LayerData::open(
@@ -252,10 +259,6 @@ impl Tree for View<'_> {
                 &layer.layer.diff_id,
             )?);
         }
-        let range = DataRange {
-            offset: place.offset,
-            len: place.length,
-        };
         Ok(Box::new(ViewReader {
             data: &layer.data,
             range,

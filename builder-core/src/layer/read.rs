@@ -14,6 +14,7 @@ use super::error::{Error, Result, TarProblem};
 use super::frame::{Frame, FrameError, Frames};
 use super::index::LayerIndex;
 use super::index_writer::{IndexWriter, Problem};
+use super::kept::Kept;
 use super::record::{DataRange, Record};
 use super::sort::Sorter;
 use super::whiteout::{self, Marker};
@@ -39,7 +40,7 @@ pub fn index_layer(
         return Ok((*diff_id, index));
     }
     let what = What::layer(descriptor);
-    let (index, found) = unpack(store, descriptor, |tar| make_index(store, tar, &what))?;
+    let (index, found) = unpack(store, descriptor, |tar| make_index(store, tar, &what, None))?;
     check_diff_id(descriptor, diff_id, found)?;
     let which = Sidecar::Index(found);
     let file = store.keep_sidecar(which, index)?;
@@ -58,12 +59,15 @@ pub fn index_stream(
     diff_id: &DiffId,
 ) -> Result<LayerIndex> {
     let what = What::layer(descriptor);
-    let (visited, rest, hasher) =
-        unpack_from(&mut blob, &what, |tar| make_index(store, tar, &what))?;
+    let mut kept = Kept::default();
+    let (visited, rest, hasher) = unpack_from(&mut blob, &what, |tar| {
+        make_index(store, tar, &what, Some(&mut kept))
+    })?;
     io::copy(blob, &mut io::sink()).map_err(|source| what.stream(source))?;
     rest.map_err(|source| what.stream(source))?;
     let index = visited?;
     check_diff_id(descriptor, Some(diff_id), DiffId(hasher.finish()))?;
+    kept.write(store, *diff_id)?;
     let which = Sidecar::Index(*diff_id);
     let file = store.keep_sidecar(which, index)?;
     LayerIndex::from_file(file, store.sidecar_path(which))
@@ -106,7 +110,7 @@ pub fn index_archive(store: &Store, name: &str, tar: impl Read + Send) -> Result
         failed: None,
     };
     let mut buffered = BufReader::with_capacity(BUFFER, &mut tee);
-    let indexed = make_index(store, &mut buffered, &what);
+    let indexed = make_index(store, &mut buffered, &what, None);
     drop(buffered);
     if let Some(failure) = tee.failed {
         return Err(Error::io("write", tee.spool.path())(failure));
@@ -198,6 +202,13 @@ impl What {
         }
     }
 
+    fn frame(&self, error: FrameError) -> Error {
+        match error {
+            FrameError::Stream(source) => self.stream(source),
+            FrameError::Refused(entry, problem) => self.refuse(entry, problem),
+        }
+    }
+
     fn refuse(&self, entry: Option<Vec<u8>>, problem: TarProblem) -> Error {
         Error::Tar {
             archive: self.archive,
@@ -216,7 +227,12 @@ impl What {
 }
 
 /// Reads all entries and writes their index.
-fn make_index(store: &Store, tar: &mut dyn Read, what: &What) -> Result<TemporaryFile> {
+fn make_index(
+    store: &Store,
+    tar: &mut dyn Read,
+    what: &What,
+    mut kept: Option<&mut Kept>,
+) -> Result<TemporaryFile> {
     let mut sorter = Sorter::new(store);
     let mut links = LinkHeaders::default();
     let mut frames = Frames::new(tar);
@@ -225,8 +241,7 @@ fn make_index(store: &Store, tar: &mut dyn Read, what: &What) -> Result<Temporar
         let frame = match frames.next() {
             Ok(Some(frame)) => frame,
             Ok(None) => break,
-            Err(FrameError::Stream(source)) => return Err(what.stream(source)),
-            Err(FrameError::Refused(entry, problem)) => return Err(what.refuse(entry, problem)),
+            Err(error) => return Err(what.frame(error)),
         };
         number += 1;
         let read = read_record(&frame, !what.archive);
@@ -234,6 +249,12 @@ fn make_index(store: &Store, tar: &mut dyn Read, what: &What) -> Result<Temporar
         if let Some(record) = record {
             if what.archive {
                 links.note(&record);
+            }
+            if let (Some(kept), Some(range)) = (&mut kept, &record.data)
+                && Kept::wants(&record.entry.path, range)
+            {
+                let content = frames.content(range.len);
+                kept.push(range, &content.map_err(|error| what.frame(error))?);
             }
             sorter.push(&record, number)?;
         }

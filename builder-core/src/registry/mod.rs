@@ -12,6 +12,7 @@ mod place;
 mod pull;
 mod push;
 pub mod retry;
+mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -3,7 +3,7 @@
 //! Follows the OCI distribution specification, "Pull", and the image index's choice by platform. Docker's manifest of
 //! schema 1 and documents that are no image are refused by name.
 
-use std::io::{self, Read, Write as _};
+use std::io::Read as _;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
@@ -11,6 +11,7 @@ use super::blob_reader::{BlobReader, unwrap};
 use super::client::{Action, Call, MAX_DOCUMENT_BYTES};
 use super::error::{Error, Result};
 use super::place::Place;
+use super::source::origin_of;
 use super::{Pull, Registry};
 use crate::digest::Digest;
 use crate::event::{Event, Settled};
@@ -18,8 +19,8 @@ use crate::http::Response;
 use crate::oci::{Descriptor, ImageIndex, ImageManifest, MediaType};
 use crate::platform::Platform;
 use crate::reference::Reference;
+use crate::store::Store;
 use crate::store::origin::store_stream;
-use crate::store::{BlobSource, Store};
 
 /// An index in an index in an index ends here.
 const MAX_DEPTH: usize = 4;
@@ -213,7 +214,12 @@ impl Registry<'_> {
     }
 
     /// Streams one blob into the store.
-    fn blob_into(&self, store: &Store, reference: &Reference, blob: &Descriptor) -> Result<()> {
+    pub(crate) fn blob_into(
+        &self,
+        store: &Store,
+        reference: &Reference,
+        blob: &Descriptor,
+    ) -> Result<()> {
         if store.blob_size(&blob.digest)? == Some(blob.size) {
             return Ok(());
         }
@@ -224,33 +230,6 @@ impl Registry<'_> {
         })?;
         self.settled(blob, Settled::Pulled);
         Ok(())
-    }
-
-    /// A temporary file with a blob that the store doesn't hold, verified.
-    pub(crate) fn blob_aside(
-        &self,
-        store: &Store,
-        blob: &Descriptor,
-    ) -> Result<crate::store::TemporaryFile> {
-        let mut last = Error::NoOrigin {
-            digest: blob.digest,
-        };
-        for reference in origins(store, blob)? {
-            let fetched = self.first(&reference, |place| {
-                let mut reader = BlobReader::open(self, place, blob, true)?;
-                let mut file = store.temporary_file()?;
-                let copied = io::copy(&mut reader, &mut file);
-                copied.map_err(|error| unwrap(error, blob))?;
-                file.flush().map_err(|error| unwrap(error, blob))?;
-                Ok(file)
-            });
-            match fetched {
-                Ok(file) => return Ok(file),
-                Err(Error::Interrupted) => return Err(Error::Interrupted),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
     }
 
     pub(crate) fn settled(&self, blob: &Descriptor, how: Settled) {
@@ -295,65 +274,6 @@ impl Registry<'_> {
         let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
         failed.map_or(Ok(()), Err)
     }
-}
-
-impl BlobSource for Registry<'_> {
-    fn open(&self, store: &Store, blob: &Descriptor) -> crate::Result<Box<dyn Read + Send + '_>> {
-        let mut last = Error::NoOrigin {
-            digest: blob.digest,
-        };
-        for reference in origins(store, blob)? {
-            match self.first(&reference, |place| {
-                BlobReader::open(self, place, blob, true)
-            }) {
-                Ok(reader) => return Ok(Box::new(Outward(reader))),
-                Err(error) => last = error,
-            }
-        }
-        Err(last.into())
-    }
-
-    fn fetch(&self, store: &Store, blobs: &[Descriptor]) -> crate::Result<()> {
-        let fetched = self.each(blobs, |blob| {
-            let mut last = Error::NoOrigin {
-                digest: blob.digest,
-            };
-            for reference in origins(store, blob)? {
-                match self.blob_into(store, &reference, blob) {
-                    Ok(()) => return Ok(()),
-                    Err(Error::Interrupted) => return Err(Error::Interrupted),
-                    Err(error) => last = error,
-                }
-            }
-            Err(last)
-        });
-        Ok(fetched?)
-    }
-}
-
-/// A blob for other rooms: a failure of the registry is an error of the library within the stream's.
-struct Outward<'r>(BlobReader<'r>);
-
-impl Read for Outward<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0
-            .read(buffer)
-            .map_err(|error| match error.downcast::<Error>() {
-                Ok(own) => io::Error::other(crate::Error::from(own)),
-                Err(other) => other,
-            })
-    }
-}
-
-/// The repositories that a blob is known to be in, as references.
-pub(crate) fn origins(store: &Store, blob: &Descriptor) -> Result<Vec<Reference>> {
-    let lines = store.origins(&blob.digest)?;
-    Ok(lines.iter().filter_map(|line| line.parse().ok()).collect())
-}
-
-/// `REGISTRY/REPOSITORY`, as the store remembers it.
-pub(crate) fn origin_of(reference: &Reference) -> String {
-    format!("{}/{}", reference.registry(), reference.repository())
 }
 
 /// The digest of a reference, which decides, or its tag.

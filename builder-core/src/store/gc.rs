@@ -150,7 +150,7 @@ fn sweep_sidecars(
         let wanted = match kind {
             "blocks" | "origin" => marked.blobs.contains(&digest),
             "tar" => marked.diff_ids.contains(&digest),
-            "index" => !options.indexes || marked.diff_ids.contains(&digest),
+            "index" | "kept" => !options.indexes || marked.diff_ids.contains(&digest),
             _ => true,
         };
         if !wanted {

@@ -9,6 +9,7 @@
 //!   blobs/sha256/<digest>    manifests, configs, layers; complete or absent; never changed
 //!   layers/<diff ID>.index   a layer's entries and where their bytes are
 //!   layers/<digest>.blocks   where the compressed blocks of a layer of rbuild's are
+//!   layers/<diff ID>.kept    the bytes of a few files of a layer that isn't stored
 //!   layers/<digest>.origin   registries and repositories that have a blob
 //!   layers/<diff ID>.tar     an uncompressed copy of a layer that can't be read at random
 //!   cache/                   build cache, written by the cache room
