@@ -59,10 +59,10 @@ impl Registry {
             certificates(path);
             let line = run(Command::new("htpasswd").args(["-Bbn", "gitlab-ci-token", "job-token"]));
             fs::write(path.join("htpasswd"), line).unwrap();
-            config.push_str(&format!(
-                "  tls: {{certificate: {0}/server.crt, key: {0}/server.key}}\nauth: {{htpasswd: {{realm: test, path: {0}/htpasswd}}}}\n",
+            config = format!(
+                "{config}  tls: {{certificate: {0}/server.crt, key: {0}/server.key}}\nauth: {{htpasswd: {{realm: test, path: {0}/htpasswd}}}}\n",
                 path.display()
-            ));
+            );
         }
         fs::write(path.join("config.yml"), config).unwrap();
         let log = fs::File::options()
@@ -333,6 +333,47 @@ fn pull_policies() {
     );
 }
 
+/// The commands of a job, as GitLab's documentation has them with `docker` replaced.
+const JOB: &str = r#"
+    echo "$CI_JOB_TOKEN" | rbuild login -u gitlab-ci-token --password-stdin "$CI_REGISTRY"
+    rbuild build --pull --build-arg CI_REGISTRY --build-arg VERSION="$CI_COMMIT_TAG" \
+        -t "$CI_REGISTRY_IMAGE:$CI_COMMIT_SHORT_SHA" -t "$CI_REGISTRY_IMAGE:latest" --iidfile digest --push .
+    rbuild push "$CI_REGISTRY_IMAGE:latest"
+    rbuild logout "$CI_REGISTRY""#;
+
+/// Runs the job; how it ended, and what it said.
+fn job(place: &Place, registry: &str, token: &str) -> (bool, String) {
+    let bin = place.path("bin");
+    if !bin.exists() {
+        fs::create_dir(&bin).unwrap();
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_rbuild"), bin.join("rbuild")).unwrap();
+    }
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let output = Command::new("sh")
+        .args(["-ec", JOB])
+        .env_clear()
+        .env("HOME", place.0.path())
+        .env("PATH", &path)
+        .env("CI_REGISTRY", registry)
+        .env("CI_REGISTRY_IMAGE", format!("{registry}/group/app"))
+        .env("CI_COMMIT_SHORT_SHA", "0123abcd")
+        .env("CI_COMMIT_TAG", "v1")
+        .env("CI_JOB_TOKEN", token)
+        .current_dir(place.0.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.success(), text)
+}
+
+/// Trusts the registry's CA.
+fn trust(registry: &Registry, place: &Place, folder: &str) -> PathBuf {
+    let certs = place.path(&format!("{folder}/certs.d/{}", registry.name));
+    fs::create_dir_all(&certs).unwrap();
+    fs::copy(registry.folder.path().join("ca.crt"), certs.join("ca.crt")).unwrap();
+    certs
+}
+
 /// The README's GitLab job, as a script, where the registry wants a login and has a certificate of its own CA.
 #[test]
 fn the_gitlab_job_works_with_a_job_token() {
@@ -346,9 +387,7 @@ fn the_gitlab_job_works_with_a_job_token() {
         status == 5 && text.contains("certificate") && text.contains("certs.d"),
         "{text}"
     );
-    let certs = place.path(&format!(".config/containers/certs.d/{name}"));
-    fs::create_dir_all(&certs).unwrap();
-    fs::copy(registry.folder.path().join("ca.crt"), certs.join("ca.crt")).unwrap();
+    let certs = trust(&registry, &place, ".config/containers");
     let (status, text) = place.say(&format!("pull {name}/debian:bookworm"));
     assert!(
         status == 5 && text.contains("no credentials were found"),
@@ -362,44 +401,14 @@ fn the_gitlab_job_works_with_a_job_token() {
     );
     place.write("Dockerfile", "ARG CI_REGISTRY\nFROM $CI_REGISTRY/debian:bookworm\nARG VERSION\nLABEL version=$VERSION\nCOPY app.conf /etc/\n");
     place.write("app.conf", "x\n");
-    let script = r#"
-        echo "$CI_JOB_TOKEN" | rbuild login -u gitlab-ci-token --password-stdin "$CI_REGISTRY"
-        rbuild build --pull --build-arg CI_REGISTRY --build-arg VERSION="$CI_COMMIT_TAG" \
-            -t "$CI_REGISTRY_IMAGE:$CI_COMMIT_SHORT_SHA" -t "$CI_REGISTRY_IMAGE:latest" --iidfile digest --push .
-        rbuild push "$CI_REGISTRY_IMAGE:latest"
-        rbuild logout "$CI_REGISTRY""#;
-    let bin = place.path("bin");
-    fs::create_dir(&bin).unwrap();
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_rbuild"), bin.join("rbuild")).unwrap();
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let job = |token: &str| {
-        let mut command = Command::new("sh");
-        command
-            .args(["-ec", script])
-            .env_clear()
-            .env("HOME", place.0.path())
-            .env("PATH", &path)
-            .env("CI_REGISTRY", name)
-            .env("CI_REGISTRY_IMAGE", format!("{name}/group/app"))
-            .env("CI_COMMIT_SHORT_SHA", "0123abcd")
-            .env("CI_COMMIT_TAG", "v1")
-            .env("CI_JOB_TOKEN", token)
-            .current_dir(place.0.path());
-        command.output().unwrap()
-    };
-    let refused = job("wrong-token");
-    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(
-        !refused.status.success() && text.contains("denies the login"),
-        "{text}"
-    );
+    let (well, text) = job(&place, name, "wrong-token");
+    assert!(!well && text.contains("denies the login"), "{text}");
     assert!(
         !text.contains("wrong-token") && !place.path(".docker/config.json").exists(),
         "{text}"
     );
-    let done = job("job-token");
-    let text = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(done.status.success(), "{text}");
+    let (well, text) = job(&place, name, "job-token");
+    assert!(well, "{text}");
     assert!(!text.contains("job-token"), "{text}");
     let config = place.path(".docker/config.json");
     assert_eq!(
@@ -424,13 +433,7 @@ fn the_gitlab_job_works_with_a_job_token() {
     );
     let (key, value) = auth.split_once('=').unwrap();
     let pulled = Place::new();
-    fs::create_dir_all(pulled.path(".docker/certs.d")).unwrap();
-    fs::create_dir(pulled.path(&format!(".docker/certs.d/{name}"))).unwrap();
-    fs::copy(
-        certs.join("ca.crt"),
-        pulled.path(&format!(".docker/certs.d/{name}/ca.crt")),
-    )
-    .unwrap();
+    trust(&registry, &pulled, ".docker");
     let line = format!("pull -q {name}/group/app:latest");
     let output = pulled
         .rbuild()

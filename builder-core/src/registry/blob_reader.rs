@@ -129,7 +129,7 @@ impl<'r> BlobReader<'r> {
         if self.done - self.told >= PROGRESS_BYTES || self.done == self.blob.size {
             self.told = self.done;
             self.registry.events.send(Event::Transfer {
-                what: format!("pull {}", self.place.repository),
+                what: format!("pull {}", self.blob.digest.short()),
                 digest: Some(self.blob.digest),
                 done_bytes: self.done,
                 total_bytes: Some(self.blob.size),

@@ -99,6 +99,9 @@ impl Registry<'_> {
                 break;
             }
             let index = ImageIndex::from_bytes(&reference.familiar(), &bytes)?;
+            for manifest in &index.manifests {
+                store.remember_origin(&manifest.digest, &origin)?;
+            }
             here = choose(&index, reference, platform)?.clone();
             bytes = self.manifest_by_digest(reference, &here)?;
             store.put(&bytes)?;

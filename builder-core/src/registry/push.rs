@@ -123,7 +123,10 @@ impl Registry<'_> {
         };
         for reference in origins(store, document)? {
             match self.manifest_by_digest(&reference, document) {
-                Ok(bytes) => return Ok(bytes),
+                Ok(bytes) => {
+                    remember_parts(store, document, &bytes, &origin_of(&reference))?;
+                    return Ok(bytes);
+                }
                 Err(error) => last = error,
             }
         }
@@ -205,12 +208,12 @@ impl Registry<'_> {
                 Some(url) => url,
                 None => self.begin_upload(&call)?,
             };
-            self.progress(place, blob, 0);
+            self.progress(blob, 0);
             let verb = "the upload of a blob";
             let (error, after) =
                 match self.call_once(&call, verb, &put(&session_url, blob, path))? {
                     Sent::Answered(response) if matches!(response.status, 200..=204) => {
-                        self.progress(place, blob, blob.size);
+                        self.progress(blob, blob.size);
                         return Ok(());
                     }
                     // The session is gone, or the token was too old: both heal with a new session.
@@ -238,14 +241,31 @@ impl Registry<'_> {
         location(call.place, &url, &response)
     }
 
-    fn progress(&self, place: &Place, blob: &Descriptor, done_bytes: u64) {
+    fn progress(&self, blob: &Descriptor, done_bytes: u64) {
         self.events.send(Event::Transfer {
-            what: format!("push {}", place.repository),
+            what: format!("push {}", blob.digest.short()),
             digest: Some(blob.digest),
             done_bytes,
             total_bytes: Some(blob.size),
         });
     }
+}
+
+/// What a document names is where the document itself was.
+fn remember_parts(store: &Store, document: &Descriptor, bytes: &[u8], origin: &str) -> Result<()> {
+    let name = document.digest.to_string();
+    let parts = if document.media_type.is_index() {
+        ImageIndex::from_bytes(&name, bytes)?.manifests
+    } else {
+        let manifest = ImageManifest::from_bytes(&name, bytes)?;
+        std::iter::once(manifest.config)
+            .chain(manifest.layers)
+            .collect()
+    };
+    for part in &parts {
+        store.remember_origin(&part.digest, origin)?;
+    }
+    Ok(())
 }
 
 /// What came of asking to mount.

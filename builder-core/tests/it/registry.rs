@@ -1,5 +1,7 @@
 //! The registry room against a registry that misbehaves on demand, through the real transport.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -144,7 +146,7 @@ fn all(error: &Error) -> String {
     );
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
-        text.push_str(&format!("\n{inner}"));
+        text = format!("{text}\n{inner}");
         cause = inner.source();
     }
     text
@@ -586,4 +588,40 @@ fn what_the_store_lacks_is_sent_on_to_another_registry() {
     case.with(|registry| registry.fetch(&case.store, &[blob]))
         .unwrap();
     assert!(case.store.contains(&layer).unwrap());
+}
+
+#[test]
+fn an_index_is_pushed_with_the_images_that_were_never_pulled() {
+    let case = Case::new();
+    let manifest = case.image("a", "amd64");
+    let size = case.double.manifest("a", "amd64").unwrap().len();
+    let arm = br#"{"architecture":"arm64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let id = case.double.put_blob("a", arm);
+    let other = format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{id}","size":{}}},"layers":[]}}"#,
+        arm.len()
+    );
+    let second = case
+        .double
+        .put_manifest("a", "arm64", MANIFEST, other.as_bytes());
+    let entry = |digest: &str, size: usize, name: &str| {
+        format!(
+            r#"{{"mediaType":"{MANIFEST}","digest":"{digest}","size":{size},"platform":{{"os":"linux","architecture":"{name}"}}}}"#
+        )
+    };
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{},{}]}}"#,
+        entry(&manifest, size, "amd64"),
+        entry(&second, other.len(), "arm64")
+    );
+    let kind = "application/vnd.oci.image.index.v1+json";
+    case.double.put_manifest("a", "1", kind, index.as_bytes());
+    let image = case.pull("a:1").unwrap();
+    let target = Double::start();
+    let to: Reference = format!("{}/b:1", target.name()).parse().unwrap();
+    case.with(|registry| registry.push(&case.store, &image, &[to]))
+        .unwrap();
+    assert!(target.has("b", &id) && target.has("b", &digest(&case.layer)));
+    assert_eq!(target.manifest("b", "1").unwrap(), index.as_bytes());
+    assert!(target.manifest("b", &second).is_some());
 }
