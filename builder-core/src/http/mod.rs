@@ -190,7 +190,8 @@ pub trait Transport: Sync {
 const MAX_REDIRECTS: usize = 10;
 
 /// Sends a request and follows redirects. Headers that prove who we are stay with the host that they are for. What has
-/// a body or changes something is sent elsewhere only where the server asks for the same method there (307, 308).
+/// a body or changes something is sent elsewhere only where the server asks for the same method there (307, 308), and bytes in
+/// memory stay with their host too.
 ///
 /// # Errors
 /// Those of the transport, and redirects without end.
@@ -208,6 +209,10 @@ pub fn follow(transport: &dyn Transport, request: &Request) -> Result<Response, 
         };
         let next = join(&request.url, location);
         if authority(&next) != authority(&request.url) {
+            // A body in memory may be a secret itself, such as a refresh token.
+            if matches!(request.body, Body::Bytes(_)) {
+                return Ok(response);
+            }
             request.headers.retain(|(name, _)| !is_secret(name));
         }
         request.url = next;
@@ -319,6 +324,17 @@ mod tests {
                 body: Box::new(std::io::empty()),
             })
         }
+    }
+
+    #[test]
+    fn another_host_gets_no_form() {
+        let script = Script(Mutex::new(Vec::new()));
+        let form = Body::Bytes(b"refresh_token=secret".to_vec());
+        let request = Request::new("GET", "http://one/a").with_body(form);
+        assert!(!format!("{request:?}").contains("secret"));
+        assert_eq!(follow(&script, &request).unwrap().status, 302);
+        let seen = script.0.into_inner().unwrap();
+        assert!(seen.iter().all(|one| one.url.starts_with("http://one/")));
     }
 
     #[test]

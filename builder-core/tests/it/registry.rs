@@ -625,3 +625,29 @@ fn an_index_is_pushed_with_the_images_that_were_never_pulled() {
     assert_eq!(target.manifest("b", "1").unwrap(), index.as_bytes());
     assert!(target.manifest("b", &second).is_some());
 }
+
+#[test]
+fn a_token_is_fetched_anew_before_it_expires() {
+    let case = Case::new();
+    case.image("a", "1");
+    case.double.auth(Auth::Bearer(None, 99));
+    let reference = case.reference("a:1");
+    let tokens = || {
+        let seen = case.double.seen().into_iter();
+        seen.filter(|one| one.path.starts_with("/token")).count()
+    };
+    case.with(|registry| {
+        registry.resolve(&reference).unwrap();
+        registry.resolve(&reference).unwrap();
+        assert_eq!(tokens(), 1);
+        // The double's tokens live for 300 s.
+        case.clock.sleep(Duration::from_secs(280));
+        registry.resolve(&reference).unwrap();
+        assert_eq!(tokens(), 0);
+        case.clock.sleep(Duration::from_secs(15));
+        registry.resolve(&reference).unwrap();
+        let seen = case.double.seen();
+        assert_eq!(seen.len(), 2, "{seen:?}");
+        assert!(seen[0].path.starts_with("/token") && seen[1].status == 200);
+    });
+}
