@@ -23,7 +23,9 @@ use sha2::Digest as _;
 pub fn digest(bytes: &[u8]) -> String {
     let hash = sha2::Sha256::digest(bytes);
     let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-    let hex = hash.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+    let hex = hash
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
     format!("sha256:{}", hex.collect::<String>())
 }
 
