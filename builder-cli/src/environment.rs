@@ -78,6 +78,15 @@ impl Environment {
             .map(|data| data.join("rbuild"))
     }
 
+    /// The user's configuration: `$XDG_CONFIG_HOME` or `~/.config`.
+    pub(crate) fn config(&self) -> Option<PathBuf> {
+        let named = self
+            .path("XDG_CONFIG_HOME")
+            .filter(|path| path.is_absolute())
+            .map(Path::to_owned);
+        named.or_else(|| Some(self.path("HOME")?.join(".config")))
+    }
+
     /// Docker's directory of configuration: `$DOCKER_CONFIG` or `~/.docker`.
     pub(crate) fn docker_config(&self) -> Option<PathBuf> {
         let named = self.path("DOCKER_CONFIG").map(Path::to_owned);

@@ -40,6 +40,17 @@ pub(crate) enum Command {
     Check(Box<BuildFlags>),
     /// List the images in the store
     Images(StoreFlags),
+    /// Fetch images from their registries into the store
+    Pull(TransferFlags),
+    /// Send images of the store to their registries
+    Push(TransferFlags),
+    /// Check a user and a password with a registry, and keep them
+    Login(LoginFlags),
+    /// Forget the credentials for a registry
+    Logout {
+        /// Host and port [default: docker.io]
+        registry: Option<String>,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -56,6 +67,69 @@ pub(crate) struct StoreFlags {
     /// Directory of the store [default: $RBUILD_ROOT, $XDG_DATA_HOME/rbuild or ~/.local/share/rbuild]
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
+}
+
+/// How registries are reached.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct RegistryFlags {
+    /// Registry that may be spoken to without TLS (repeatable)
+    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]")]
+    pub(crate) insecure: Vec<String>,
+    /// Where else to pull a registry's images from; without a name docker.io's (repeatable)
+    #[arg(long = "registry-mirror", value_name = "[REGISTRY=]URL")]
+    pub(crate) mirrors: Vec<String>,
+}
+
+/// The flags of `pull` and `push`.
+#[derive(Debug, Args)]
+pub(crate) struct TransferFlags {
+    /// Images, `[REGISTRY/]REPOSITORY[:TAG]`
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) names: Vec<String>,
+    /// Platform to pull, such as linux/arm64 [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<String>,
+    /// How to tell what happens
+    #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
+    pub(crate) progress: Progress,
+    /// Print nothing but the digest
+    #[arg(short = 'q', long)]
+    pub(crate) quiet: bool,
+    /// Registries.
+    #[command(flatten)]
+    pub(crate) registry: RegistryFlags,
+    /// Where the store is.
+    #[command(flatten)]
+    pub(crate) store: StoreFlags,
+}
+
+/// The flags of `login`.
+#[derive(Args)]
+pub(crate) struct LoginFlags {
+    /// Host and port [default: docker.io]
+    #[arg(value_name = "REGISTRY")]
+    pub(crate) registry: Option<String>,
+    /// The user
+    #[arg(short = 'u', long, value_name = "USER")]
+    pub(crate) username: Option<String>,
+    /// The password; others can see it: use --password-stdin
+    #[arg(short = 'p', long, value_name = "PASSWORD")]
+    pub(crate) password: Option<String>,
+    /// Read the password from standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// Registries.
+    #[command(flatten)]
+    pub(crate) registries: RegistryFlags,
+}
+
+impl std::fmt::Debug for LoginFlags {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoginFlags")
+            .field("registry", &self.registry)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How a build tells what it does.
@@ -117,7 +191,7 @@ pub(crate) struct BuildFlags {
     #[arg(long, value_name = "PATH")]
     pub(crate) ignorefile: Option<PathBuf>,
 
-    /// What to write: type=oci|oci-dir|docker|local|tar,dest=PATH; a PATH alone is type=local, `-` a tar on standard
+    /// What to write: type=oci|oci-dir|docker|local|tar|registry,dest=PATH; a PATH alone is type=local, `-` a tar on standard
     /// output (repeatable) [default: an OCI tarball named after the first tag]
     #[arg(short = 'o', long = "output", value_name = "SPEC")]
     pub(crate) outputs: Vec<String>,
@@ -149,6 +223,18 @@ pub(crate) struct BuildFlags {
     /// Write what was built as JSON to a file
     #[arg(long, value_name = "PATH")]
     pub(crate) metadata_file: Option<PathBuf>,
+
+    /// When to ask registries for images: always (without a value), missing or never [default: missing]
+    #[arg(long, num_args = 0..=1, require_equals = true, value_name = "WHEN")]
+    pub(crate) pull: Option<Option<String>>,
+
+    /// Push the image to the registries of its tags; without -o nothing else is written
+    #[arg(long)]
+    pub(crate) push: bool,
+
+    /// Registries.
+    #[command(flatten)]
+    pub(crate) registry: RegistryFlags,
 
     /// Report all problems of the Dockerfile, and build nothing
     #[arg(long)]
@@ -193,12 +279,6 @@ pub(crate) struct DockerFlags {
     /// Accepted: the image is always in the store
     #[arg(long, hide = true)]
     pub(crate) load: bool,
-    /// Refused by name
-    #[arg(long, num_args = 0..=1, require_equals = true, hide = true)]
-    pub(crate) pull: Option<Option<String>>,
-    /// Refused by name
-    #[arg(long, hide = true)]
-    pub(crate) push: bool,
     /// Refused by name
     #[arg(long, hide = true)]
     pub(crate) cache_from: Vec<String>,
@@ -260,6 +340,10 @@ pub(crate) fn with_command(arguments: impl IntoIterator<Item = OsString>) -> Vec
         "plan",
         "check",
         "images",
+        "pull",
+        "push",
+        "login",
+        "logout",
         "completions",
         "manual",
         "help",

@@ -1,9 +1,11 @@
 //! The program `rbuild`: flags and environment in, a build by the library, an exit status out.
 
 mod command;
+mod credentials;
 mod environment;
 mod exit_code;
 mod flags;
+mod network;
 mod render;
 mod request;
 
@@ -50,6 +52,18 @@ fn run(command: Command, environment: &Environment, interrupt: &Interrupt) -> Re
         Command::Check(flags) => command::check::run(&flags, environment, interrupt),
         Command::Images(flags) => {
             command::images::run(&flags, environment).map(|()| exit_code::DONE)
+        }
+        Command::Pull(flags) => {
+            command::transfer::pull(&flags, environment, interrupt).map(|()| exit_code::DONE)
+        }
+        Command::Push(flags) => {
+            command::transfer::push(&flags, environment, interrupt).map(|()| exit_code::DONE)
+        }
+        Command::Login(flags) => {
+            command::login::login(&flags, environment, interrupt).map(|()| exit_code::DONE)
+        }
+        Command::Logout { registry } => {
+            command::login::logout(registry.as_deref(), environment).map(|()| exit_code::DONE)
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();

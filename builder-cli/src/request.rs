@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
 use builder_core::build::git::GitOptions;
-use builder_core::build::request::BuildRequest;
+use builder_core::build::request::{BuildRequest, PullPolicy};
 use builder_core::layer::Compression;
 use builder_core::platform::Platform;
 use builder_core::reference::Reference;
@@ -18,6 +18,7 @@ use builder_core::{Error, ErrorKind, Result};
 
 use crate::environment::Environment;
 use crate::flags::BuildFlags;
+use crate::network;
 
 pub(crate) use contexts::Input;
 
@@ -50,7 +51,11 @@ pub(crate) fn make(
     request.threads = flags.jobs.unwrap_or(environment.processors).max(1);
     request.epoch = epoch(flags, environment)?;
     request.ignore_syntax = flags.ignore_syntax;
-    request.outputs = outputs::parse(&flags.outputs, &references, environment)?;
+    let parsed = outputs::parse(&flags.outputs, flags.push, &references, environment)?;
+    request.push = parsed.push;
+    request.outputs = parsed.outputs;
+    request.pull = pull(flags.pull.as_ref())?;
+    request.registry = Some(network::registries(&flags.registry, environment)?);
     request.references = references;
     let variables = environment
         .variables
@@ -60,8 +65,19 @@ pub(crate) fn make(
         program: PathBuf::from("git"),
         environment: variables.collect(),
     };
-    request.transport = Some(docker::transport(environment)?);
+    request.transport = Some(network::transport(environment)?);
     Ok(request)
+}
+
+/// `--pull` alone is `--pull=always`, as in Docker's.
+fn pull(given: Option<&Option<String>>) -> Result<PullPolicy> {
+    match given.map(|when| when.as_deref().unwrap_or("always")) {
+        None | Some("missing" | "false") => Ok(PullPolicy::Missing),
+        Some("always" | "true") => Ok(PullPolicy::Always),
+        Some("never") => Ok(PullPolicy::Never),
+        Some(other) => Err(usage(format!("--pull=`{other}` is unknown"))
+            .with_help("write always, missing or never")),
+    }
 }
 
 fn references(tags: &[String]) -> Result<Vec<Reference>> {

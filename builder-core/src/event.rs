@@ -22,6 +22,22 @@ pub enum Stream {
     Stderr,
 }
 
+/// What became of a blob that was to be in a registry, or in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The registry had it.
+    Exists,
+    /// The registry took it from another of its repositories.
+    Mounted {
+        /// Which.
+        from: String,
+    },
+    /// It was sent.
+    Pushed,
+    /// It came into the store.
+    Pulled,
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -113,6 +129,22 @@ pub enum Event {
         /// Its references, if it has any.
         references: Vec<String>,
         /// The digest of its manifest, or of its index.
+        digest: Digest,
+    },
+    /// A blob's way to or from a registry is done.
+    BlobSettled {
+        /// The blob.
+        digest: Digest,
+        /// Its length in bytes.
+        bytes: u64,
+        /// What became of it.
+        how: Settled,
+    },
+    /// A registry has the image under a name.
+    ImagePushed {
+        /// The name.
+        reference: String,
+        /// The digest that the registry answered.
         digest: Digest,
     },
     /// An output is complete under its name.

@@ -57,6 +57,7 @@ pub mod output;
 pub mod plan;
 pub mod platform;
 pub mod reference;
+pub mod registry;
 pub mod source;
 pub mod store;
 pub mod timestamp;

@@ -16,6 +16,7 @@ pub mod flatten;
 pub mod image;
 pub mod names;
 pub mod reference;
+pub mod registry;
 pub mod tarball;
 pub mod tools;
 pub mod world;

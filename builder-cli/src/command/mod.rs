@@ -3,7 +3,9 @@
 pub(crate) mod build;
 pub(crate) mod check;
 pub(crate) mod images;
+pub(crate) mod login;
 pub(crate) mod plan;
+pub(crate) mod transfer;
 
 use builder_core::build::request::BuildRequest;
 use builder_core::interrupt::Interrupt;

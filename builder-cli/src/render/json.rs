@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use builder_core::diagnostic::Severity;
-use builder_core::event::{Event, Stream};
+use builder_core::event::{Event, Settled, Stream};
 use builder_core::source::{SourceFile, Span};
 use serde_json::{Value, json};
 
@@ -84,6 +84,18 @@ fn to_json(event: Event) -> Option<Value> {
             "rule": diagnostic.rule, "message": diagnostic.message, "place": place(&file, diagnostic.span),
             "notes": diagnostic.notes, "help": diagnostic.help,
         }),
+        Event::BlobSettled { digest, bytes, how } => {
+            let (how, from) = match how {
+                Settled::Exists => ("exists", None),
+                Settled::Mounted { from } => ("mounted", Some(from)),
+                Settled::Pushed => ("pushed", None),
+                Settled::Pulled => ("pulled", None),
+            };
+            json!({ "event": "blobSettled", "digest": digest.to_string(), "bytes": bytes, "how": how, "from": from })
+        }
+        Event::ImagePushed { reference, digest } => {
+            json!({ "event": "imagePushed", "reference": reference, "digest": digest.to_string() })
+        }
         Event::Notice { message } => json!({ "event": "notice", "message": message }),
         Event::ImageWritten { references, digest } => {
             json!({ "event": "imageWritten", "references": references, "digest": digest.to_string() })

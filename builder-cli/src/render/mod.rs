@@ -8,7 +8,8 @@ mod terminal;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use builder_core::event::{Event, EventSink};
+use builder_core::digest::Digest;
+use builder_core::event::{Event, EventSink, Settled};
 
 use crate::environment::Environment;
 use crate::flags::Progress;
@@ -117,6 +118,17 @@ pub(crate) fn one_line(text: &str, room: usize) -> String {
         return format!("{kept}…");
     }
     line
+}
+
+/// What became of a blob, as one line.
+pub(crate) fn settled(digest: &Digest, bytes: u64, how: &Settled) -> String {
+    let (digest, bytes) = (digest.short(), size(bytes));
+    match how {
+        Settled::Exists => format!("{digest}: Layer already exists"),
+        Settled::Mounted { from } => format!("{digest}: Mounted from {from}"),
+        Settled::Pushed => format!("{digest}: Pushed ({bytes})"),
+        Settled::Pulled => format!("{digest}: Pulled ({bytes})"),
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use annotate_snippets::Renderer;
 use builder_core::event::{Event, StepId};
 
-use super::{Render, one_line, seconds, size, snippet};
+use super::{Render, one_line, seconds, settled, size, snippet};
 
 /// Lines on standard error.
 pub(crate) struct Plain {
@@ -90,6 +90,10 @@ impl Render for Plain {
                 ));
             }
             Event::Notice { message } => say(&message),
+            Event::BlobSettled { digest, bytes, how } => say(&settled(&digest, bytes, &how)),
+            Event::ImagePushed { reference, digest } => {
+                say(&format!("pushed {reference} {digest}"));
+            }
             Event::ImageWritten { references, digest } if references.is_empty() => {
                 say(&format!("image {digest}"));
             }

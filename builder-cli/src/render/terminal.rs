@@ -128,6 +128,12 @@ impl Render for Terminal {
                 ));
             }
             Event::Notice { message } => self.line(&message),
+            Event::BlobSettled { digest, bytes, how } => {
+                self.line(&super::settled(&digest, bytes, &how));
+            }
+            Event::ImagePushed { reference, digest } => {
+                self.line(&format!("pushed {reference} {digest}"));
+            }
             Event::ImageWritten { references, digest } => {
                 self.line(&format!("image {} {digest}", references.join(", ")));
             }

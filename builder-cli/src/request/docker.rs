@@ -1,11 +1,8 @@
 //! What comes from Docker's world: flags that can't be honoured, proxies of its configuration file.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use builder_core::Result;
-use builder_core::http::Transport;
-use builder_core::http::client::{Client, ClientOptions};
 
 use super::usage;
 use crate::environment::Environment;
@@ -14,15 +11,10 @@ use crate::flags::DockerFlags;
 /// Refuses, with the reason, what rbuild can't do. None is swallowed.
 pub(super) fn refuse(flags: &DockerFlags) -> Result<()> {
     const NO_RUN: &str = "it only matters to RUN, which this version of rbuild does not execute";
-    const NO_REGISTRY: &str = "this version of rbuild does not speak to registries";
     const NO_CACHE: &str = "this version of rbuild has no build cache";
     const NO_DAEMON: &str = "there is no daemon that could be told";
     let attestation =
         |value: &Option<String>| value.as_deref().is_some_and(|value| value != "false");
-    let pull = flags
-        .pull
-        .as_ref()
-        .is_some_and(|how| !matches!(how.as_deref(), Some("missing" | "never" | "false")));
     for (given, flag, reason) in [
         (!flags.secret.is_empty(), "--secret", NO_RUN),
         (!flags.ssh.is_empty(), "--ssh", NO_RUN),
@@ -33,8 +25,6 @@ pub(super) fn refuse(flags: &DockerFlags) -> Result<()> {
         (!flags.ulimit.is_empty(), "--ulimit", NO_RUN),
         (flags.memory.is_some(), "--memory", NO_RUN),
         (!flags.allow.is_empty(), "--allow", NO_RUN),
-        (flags.push, "--push", NO_REGISTRY),
-        (pull, "--pull", NO_REGISTRY),
         (!flags.cache_from.is_empty(), "--cache-from", NO_CACHE),
         (!flags.cache_to.is_empty(), "--cache-to", NO_CACHE),
         (flags.builder.is_some(), "--builder", NO_DAEMON),
@@ -97,28 +87,4 @@ pub(super) fn proxies(environment: &Environment) -> BTreeMap<String, String> {
         }
     }
     arguments
-}
-
-/// The client for ADD of a URL.
-pub(super) fn transport(environment: &Environment) -> Result<Arc<dyn Transport + Send + Sync>> {
-    let names = [
-        "HTTPS_PROXY",
-        "https_proxy",
-        "HTTP_PROXY",
-        "http_proxy",
-        "ALL_PROXY",
-        "all_proxy",
-    ];
-    let proxy = names
-        .iter()
-        .find_map(|name| environment.text(name))
-        .filter(|proxy| !proxy.is_empty());
-    let user_agent = format!("rbuild/{}", env!("CARGO_PKG_VERSION"));
-    let options = ClientOptions {
-        proxy: proxy.map(str::to_owned),
-        user_agent,
-    };
-    let client = Client::new(&options)
-        .map_err(|error| usage(format!("the proxy of the environment: {error}")))?;
-    Ok(Arc::new(client))
 }

@@ -11,24 +11,44 @@ use builder_core::reference::Reference;
 use super::{default_output, usage};
 use crate::environment::Environment;
 
-/// Reads all specifications; without any the default output.
+/// Where the image goes.
+pub(super) struct Parsed {
+    /// Files and directories.
+    pub(super) outputs: Vec<Output>,
+    /// Whether it goes to its registries.
+    pub(super) push: bool,
+}
+
+/// Reads all specifications; without any, and without a push, the default output.
 pub(super) fn parse(
     specs: &[String],
+    push: bool,
     references: &[Reference],
     environment: &Environment,
-) -> Result<Vec<Output>> {
-    if specs.is_empty() {
-        let path = default_output(references, &environment.directory);
-        return Ok(vec![Output {
-            kind: OutputKind::Oci,
-            destination: Destination::Path {
-                path,
-                replace: false,
-            },
-        }]);
+) -> Result<Parsed> {
+    let (registries, files): (Vec<&String>, Vec<&String>) =
+        specs.iter().partition(|spec| is_registry(spec));
+    let push = push || !registries.is_empty();
+    if push && references.is_empty() {
+        return Err(usage("a push needs a name to push to")
+            .with_help("name the image with `-t REGISTRY/REPOSITORY:TAG`"));
     }
-    let outputs: Vec<Output> = specs
-        .iter()
+    if specs.is_empty() && !push {
+        let path = default_output(references, &environment.directory);
+        let destination = Destination::Path {
+            path,
+            replace: false,
+        };
+        return Ok(Parsed {
+            outputs: vec![Output {
+                kind: OutputKind::Oci,
+                destination,
+            }],
+            push,
+        });
+    }
+    let outputs: Vec<Output> = files
+        .into_iter()
         .map(|spec| one(spec, references, environment))
         .collect::<Result<_>>()?;
     let handles = outputs
@@ -40,7 +60,23 @@ pub(super) fn parse(
             usage("two outputs go to standard output").with_help("give one of them a `dest=`")
         );
     }
-    Ok(outputs)
+    Ok(Parsed { outputs, push })
+}
+
+/// `type=registry`, or buildx' `type=image,push=true`. Names are those of `-t`.
+fn is_registry(spec: &str) -> bool {
+    let fields: BTreeMap<&str, &str> = spec
+        .split(',')
+        .filter_map(|field| field.trim().split_once('='))
+        .collect();
+    match fields.get("type").copied() {
+        Some("registry") => fields.keys().all(|key| matches!(*key, "type" | "push")),
+        Some("image") => {
+            fields.get("push") == Some(&"true")
+                && fields.keys().all(|key| matches!(*key, "type" | "push"))
+        }
+        _ => false,
+    }
 }
 
 fn one(spec: &str, references: &[Reference], environment: &Environment) -> Result<Output> {
@@ -65,16 +101,12 @@ fn one(spec: &str, references: &[Reference], environment: &Environment) -> Resul
         Some("local") => OutputKind::Local,
         Some("tar") => OutputKind::Tar,
         Some(kind @ ("registry" | "image")) => {
-            return Err(usage(format!(
-                "--output type={kind}: this version of rbuild can't push"
-            ))
-            .with_help(
-                "write a tarball and push it with `skopeo copy oci-archive:FILE docker://NAME`",
-            ));
+            return Err(usage(format!("--output type={kind} has no such fields"))
+                .with_help("write `type=registry`, and the names with `-t`"));
         }
         Some(kind) => {
             return Err(usage(format!("--output type `{kind}` is unknown"))
-                .with_help("write oci, oci-dir, docker, local or tar"));
+                .with_help("write oci, oci-dir, docker, local, tar or registry"));
         }
         None => {
             return Err(usage(format!("--output `{spec}` has no type"))

@@ -13,6 +13,7 @@ mod outputs;
 mod program;
 mod readers;
 mod reference;
+mod registry;
 mod remote;
 
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::build::request::NamedContext;
+use crate::build::request::{NamedContext, PullPolicy};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::base::{self, Base};
@@ -13,6 +13,7 @@ use crate::oci::{Descriptor, MediaType};
 use crate::plan::step::StageBase;
 use crate::platform::Platform;
 use crate::reference::Reference;
+use crate::registry::{Pull, Registry};
 use crate::store::Store;
 
 /// Finds images and keeps what it found.
@@ -20,6 +21,8 @@ use crate::store::Store;
 pub(crate) struct Images<'a> {
     store: &'a Store,
     named: &'a BTreeMap<String, NamedContext>,
+    registry: Option<&'a Registry<'a>>,
+    policy: PullPolicy,
     found: BTreeMap<(String, Platform), Base>,
 }
 
@@ -40,8 +43,21 @@ impl<'a> Images<'a> {
         Self {
             store,
             named,
+            registry: None,
+            policy: PullPolicy::Never,
             found: BTreeMap::new(),
         }
+    }
+
+    /// Asks registries too.
+    pub(crate) fn with_registry(
+        mut self,
+        registry: Option<&'a Registry<'a>>,
+        policy: PullPolicy,
+    ) -> Self {
+        self.registry = registry;
+        self.policy = policy;
+        self
     }
 
     /// What a FROM line starts from.
@@ -93,17 +109,50 @@ impl<'a> Images<'a> {
         if let Some(base) = self.found.get(&key) {
             return Ok(base.clone());
         }
-        let Some(descriptor) = self.descriptor(&reference)? else {
+        let base = self.find(&reference, platform)?.ok_or_else(|| {
             let name = reference.familiar();
-            return Err(Error::new(ErrorKind::BaseImage, format!("image `{name}` is not in the store"))
-                .with_note(format!("the store is `{}`", self.store.root().display()))
-                .with_help(format!(
-                    "build it with `rbuild -t {name}`, or give it with `--build-context {text}=oci-layout://PATH`"
-                )));
-        };
-        let base = base::load(self.store, &reference.familiar(), &descriptor, platform)?;
+            let error = Error::new(
+                ErrorKind::BaseImage,
+                format!("image `{name}` is not in the store"),
+            )
+            .with_note(format!("the store is `{}`", self.store.root().display()));
+            if self.registry.is_some() {
+                return error.with_help("leave `--pull=never` out to fetch it from its registry");
+            }
+            error.with_help(format!(
+                "build it with `rbuild -t {name}`, or give it with `--build-context {text}=oci-layout://PATH`"
+            ))
+        })?;
         self.found.insert(key, base.clone());
         Ok(base)
+    }
+
+    /// Looks in the store and, as the policy says, in the image's registry. Layers stay where they are.
+    fn find(&self, reference: &Reference, platform: &Platform) -> Result<Option<Base>> {
+        let name = reference.familiar();
+        let load = |descriptor: &Descriptor| base::load(self.store, &name, descriptor, platform);
+        let known = self.descriptor(reference)?;
+        let registry = match (self.registry, self.policy) {
+            (None, _) | (_, PullPolicy::Never) => {
+                return known.as_ref().map(load).transpose();
+            }
+            (Some(registry), _) => registry,
+        };
+        let current = match (&known, self.policy) {
+            (None, _) => None,
+            (Some(known), PullPolicy::Always) => {
+                let found = registry.resolve(reference)?;
+                (found.digest == known.digest).then_some(known)
+            }
+            (Some(known), _) => Some(known),
+        };
+        match current.map(load) {
+            Some(Err(error)) if error.kind() == ErrorKind::Store => {}
+            Some(loaded) => return loaded.map(Some),
+            None => {}
+        }
+        let pulled = registry.pull(self.store, reference, platform, Pull::Documents)?;
+        load(&pulled).map(Some)
     }
 
     /// The manifest or index of a reference. A digest decides where there is one.

@@ -32,7 +32,9 @@ use crate::plan::Plan;
 use crate::plan::step::{StageBase, Step};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::store::Store;
+use crate::registry::Registry;
+use crate::registry::retry::SystemClock;
+use crate::store::{BlobSource as _, Store};
 use crate::timestamp::Timestamp;
 use images::{Found, Images};
 use remote::Remote;
@@ -68,7 +70,9 @@ pub fn build(
     request.outputs.iter().try_for_each(output::check)?;
     let outputs = std::mem::take(&mut request.outputs);
     let named = request.named_contexts.clone();
-    let mut images = Images::new(store, &named);
+    let clock = SystemClock::default();
+    let registry = registry(&request, &clock, events, interrupt);
+    let mut images = Images::new(store, &named).with_registry(registry.as_ref(), request.pull);
     let mut planned = planning::plan(&request, &mut images)?;
     let file = &request.dockerfile;
     let context = open_context(store, &request)?;
@@ -106,6 +110,7 @@ pub fn build(
         now,
         plan,
         events,
+        source: registry.as_ref().map(|registry| registry as _),
         interrupt,
     };
     announce(&shared);
@@ -117,11 +122,39 @@ pub fn build(
         time: now,
         epoch,
     };
+    if let (Some(registry), false) = (&registry, outputs.is_empty()) {
+        let layers = committed.layers.iter().map(|layer| &layer.descriptor);
+        registry.fetch(store, &store.missing(layers)?)?;
+    }
     for mut output in outputs {
         output::write(store, &bundle, &mut output, events, interrupt)?;
     }
+    if let (Some(registry), true) = (&registry, request.push) {
+        registry.push(store, &committed.manifest, &request.references)?;
+    }
     tag(&shared, &committed, &request.references)?;
     Ok(built(&committed, request.references, &planned.plan))
+}
+
+/// The registries, where the request gives the means to reach them.
+fn registry<'a>(
+    request: &'a BuildRequest,
+    clock: &'a SystemClock,
+    events: &'a dyn EventSink,
+    interrupt: &'a Interrupt,
+) -> Option<Registry<'a>> {
+    let (transport, access) = request
+        .transport
+        .as_deref()
+        .zip(request.registry.as_ref())?;
+    Some(Registry::new(
+        transport,
+        clock,
+        &*access.credentials,
+        &access.options,
+        events,
+        interrupt,
+    ))
 }
 
 /// Makes the plan of a request without executing anything, with the warnings found on the way.
@@ -129,13 +162,16 @@ pub fn build(
 /// # Errors
 /// Every problem of the Dockerfile at once, and base images that can't be found.
 pub fn plan(store: &Store, request: &BuildRequest) -> Result<(Plan, Vec<Diagnostic>)> {
-    let mut images = Images::new(store, &request.named_contexts);
+    let (clock, interrupt) = (SystemClock::default(), Interrupt::default());
+    let registry = registry(request, &clock, &crate::event::Silent, &interrupt);
+    let mut images =
+        Images::new(store, &request.named_contexts).with_registry(registry.as_ref(), request.pull);
     let planned = planning::plan(request, &mut images)?;
     Ok((planned.plan, planned.warnings))
 }
 
 /// Every problem of a Dockerfile, errors and warnings, in the order of the file; of all stages unless a target is
-/// named. A base image that can't be found is taken for an empty one: its own errors come with the build.
+/// named. A base image that isn't in the store is taken for an empty one: its own errors come with the build.
 ///
 /// # Errors
 /// A context or an ignore file that can't be read.

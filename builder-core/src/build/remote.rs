@@ -19,7 +19,6 @@ use crate::layer::archive::{ArchiveTree, Owners};
 use crate::layer::detect_archive;
 use crate::plan::step::{CopyStep, Spanned};
 use crate::store::Store;
-use crate::timestamp::Timestamp;
 use crate::tree::Tree;
 use crate::tree::files::{Content, Files};
 
@@ -78,11 +77,7 @@ impl<'a> Remote<'a> {
             )
             .with_help("give the build a transport"));
         };
-        let request = Request {
-            method: "GET",
-            url: url.value.clone(),
-            headers: Vec::new(),
-        };
+        let request = Request::new("GET", url.value.clone());
         let response = http::follow(transport, &request).map_err(|error| {
             Error::new(ErrorKind::Context, format!("`{shown}` can't be downloaded"))
                 .with_source(error)
@@ -97,7 +92,7 @@ impl<'a> Remote<'a> {
         }
         let mtime = response
             .header("last-modified")
-            .and_then(parse_http_date)
+            .and_then(http::date::parse)
             .unwrap_or_default();
         let announced = response
             .header("content-length")
@@ -266,17 +261,6 @@ fn file_name(url: &str) -> Vec<u8> {
     }
 }
 
-/// The date of a Last-Modified header (RFC 9110, section 5.6.7; the fixed-length form that servers must send).
-fn parse_http_date(text: &str) -> Option<Timestamp> {
-    let time = jiff::fmt::strtime::parse("%a, %d %b %Y %H:%M:%S GMT", text).ok()?;
-    let time = time
-        .to_datetime()
-        .ok()?
-        .to_zoned(jiff::tz::TimeZone::UTC)
-        .ok()?;
-    Some(Timestamp::from_seconds(time.timestamp().as_second()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,12 +278,5 @@ mod tests {
         ] {
             assert_eq!(file_name(url), expected.as_bytes(), "{url}");
         }
-    }
-
-    #[test]
-    fn reads_http_dates() {
-        let time = parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT");
-        assert_eq!(time, Some(Timestamp::from_seconds(784_111_777)));
-        assert_eq!(parse_http_date("yesterday"), None);
     }
 }

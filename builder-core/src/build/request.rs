@@ -13,6 +13,7 @@ use crate::output::Output;
 use crate::plan::PlanOptions;
 use crate::platform::Platform;
 use crate::reference::Reference;
+use crate::registry::{Credentials, RegistryOptions};
 use crate::source::SourceFile;
 use crate::timestamp::Timestamp;
 
@@ -52,6 +53,44 @@ pub struct BuildRequest {
     pub git: GitOptions,
     /// For ADD of a URL; such an ADD is refused without one.
     pub transport: Option<Arc<dyn Transport + Send + Sync>>,
+    /// For images in registries, through the transport; without it only those of the store are known.
+    pub registry: Option<RegistryAccess>,
+    /// `--pull`: when a registry is asked for an image.
+    pub pull: PullPolicy,
+    /// `--push`: whether the result goes to the registries of its references.
+    pub push: bool,
+}
+
+/// How registries are reached.
+#[derive(Clone)]
+pub struct RegistryAccess {
+    /// Mirrors, insecure hosts, how many blobs at once.
+    pub options: RegistryOptions,
+    /// Looks credentials up.
+    pub credentials: Arc<FindCredentials>,
+}
+
+/// Looks credentials up by the image that is asked for.
+pub type FindCredentials = dyn Fn(&Reference) -> Option<Credentials> + Send + Sync;
+
+impl std::fmt::Debug for RegistryAccess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegistryAccess")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// When a registry is asked for an image that a build starts from or copies from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// Where the store doesn't know it.
+    #[default]
+    Missing,
+    /// Always: a tag may have moved.
+    Always,
+    /// Never.
+    Never,
 }
 
 impl std::fmt::Debug for BuildRequest {
@@ -120,6 +159,9 @@ impl BuildRequest {
             ignore_syntax: false,
             git: GitOptions::default(),
             transport: None,
+            registry: None,
+            pull: PullPolicy::default(),
+            push: false,
         }
     }
 

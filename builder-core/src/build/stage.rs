@@ -21,7 +21,7 @@ use crate::oci::config::History;
 use crate::plan::step::{CopyFrom, CopyStep, StageBase, Step};
 use crate::plan::{Plan, PlannedStage, PlannedStep};
 use crate::source::SourceFile;
-use crate::store::Store;
+use crate::store::{BlobSource, Store};
 use crate::timestamp::Timestamp;
 use crate::tree::Tree;
 use crate::tree::files::Files;
@@ -46,6 +46,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) plan: &'a Plan,
     /// Where to tell.
     pub(crate) events: &'a dyn EventSink,
+    /// Where the layers are that the store doesn't hold.
+    pub(crate) source: Option<&'a dyn BlobSource>,
     /// Whether to stop.
     pub(crate) interrupt: &'a Interrupt,
 }
@@ -59,7 +61,8 @@ pub(crate) fn execute(
     done: &BTreeMap<usize, Image>,
 ) -> Result<Image> {
     let mut image = base;
-    let mut view = View::new(shared.store, &image.layers, describe(stage));
+    let mut view =
+        View::new(shared.store, &image.layers, describe(stage)).with_source(shared.source);
     for step in &stage.steps {
         shared.interrupt.check()?;
         let started = begin(shared, stage, step);
@@ -205,7 +208,8 @@ impl<'a> Source<'a> {
         done: &BTreeMap<usize, Image>,
     ) -> Result<Self> {
         let view = |layers: &[Layer], name: String| {
-            Self::View(Box::new(View::new(shared.store, layers, name)))
+            let view = View::new(shared.store, layers, name);
+            Self::View(Box::new(view.with_source(shared.source)))
         };
         Ok(match &step.from {
             CopyFrom::Context => shared

@@ -1,73 +1,192 @@
 //! The real transport, on the blocking client `ureq` with rustls.
+//!
+//! Follows RFC 9110 and RFC 9112. Everything it knows of the world is in [`ClientOptions`].
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::{Error, Request, Response, Transport, without_user};
+use ureq::SendBody;
+use ureq::tls::{Certificate, RootCerts};
 
-/// A connection that says nothing for so long is given up.
+use super::proxy::Proxies;
+use super::tls::{self, TlsOptions};
+use super::{Body, Error, Request, Response, Transport, authority, for_message};
+
+/// A connection that isn't made for so long is given up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// A server that moves no byte for so long is given up.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+/// A server may think for so long before it answers: some hash a whole upload first.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Connects to servers.
 #[derive(Debug)]
 pub struct Client {
-    agent: ureq::Agent,
+    options: ClientOptions,
+    roots: OnceLock<Roots>,
+    /// One for each scheme and authority: their proxies and certificates differ.
+    agents: Mutex<BTreeMap<(String, String), ureq::Agent>>,
+}
+
+#[derive(Debug)]
+struct Roots {
+    certificates: Vec<Certificate<'static>>,
+    shared: RootCerts,
 }
 
 /// What a [`Client`] is told about the world; nothing is read from the environment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
-    /// URL of a proxy for all requests.
-    pub proxy: Option<String>,
+    /// Which proxy is for whom.
+    pub proxies: Proxies,
+    /// Whom to trust.
+    pub tls: TlsOptions,
     /// The `User-Agent` header.
     pub user_agent: String,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// How long a connection may be silent while bytes are moved.
+    pub idle_timeout: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            proxies: Proxies::default(),
+            tls: TlsOptions::default(),
+            user_agent: String::new(),
+            connect_timeout: CONNECT_TIMEOUT,
+            idle_timeout: IDLE_TIMEOUT,
+        }
+    }
 }
 
 impl Client {
-    /// Makes a client.
+    /// Makes a client. Certificates are read when a host needs them.
     ///
     /// # Errors
     /// A proxy that is no URL.
     pub fn new(options: &ClientOptions) -> Result<Self, Error> {
-        let proxy = match &options.proxy {
-            Some(url) => Some(ureq::Proxy::new(url).map_err(|_| Error::BadUrl {
-                url: without_user(url),
-            })?),
-            None => None,
-        };
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_recv_response(Some(Duration::from_mins(5)))
-            .user_agent(options.user_agent.clone())
-            .proxy(proxy)
-            .build();
+        for proxy in [&options.proxies.http, &options.proxies.https] {
+            proxy.as_deref().map(proxy_of).transpose()?;
+        }
         Ok(Self {
-            agent: config.new_agent(),
+            options: options.clone(),
+            roots: OnceLock::new(),
+            agents: Mutex::new(BTreeMap::new()),
         })
     }
+
+    fn agent(&self, url: &str) -> Result<ureq::Agent, Error> {
+        let key = authority(url);
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(agent) = agents.get(&key) {
+            return Ok(agent.clone());
+        }
+        let (scheme, host) = &key;
+        let proxy = self.options.proxies.choose(scheme, host);
+        let mut config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_connect(Some(self.options.connect_timeout))
+            .timeout_recv_response(Some(ANSWER_TIMEOUT))
+            .timeout_per_read(Some(self.options.idle_timeout))
+            .timeout_per_write(Some(self.options.idle_timeout))
+            .user_agent(self.options.user_agent.clone())
+            .proxy(proxy.map(proxy_of).transpose()?);
+        if scheme == "https" {
+            let roots = self.roots()?;
+            let options = &self.options.tls;
+            let tls = tls::config(options, &roots.shared, &roots.certificates, host)?;
+            config = config.tls_config(tls);
+        }
+        let agent = config.build().new_agent();
+        agents.insert(key, agent.clone());
+        Ok(agent)
+    }
+
+    fn roots(&self) -> Result<&Roots, Error> {
+        if let Some(roots) = self.roots.get() {
+            return Ok(roots);
+        }
+        let certificates = tls::roots(&self.options.tls)?;
+        let shared = if certificates.is_empty() {
+            RootCerts::WebPki
+        } else {
+            RootCerts::new_with_certs(&certificates)
+        };
+        Ok(self.roots.get_or_init(|| Roots {
+            certificates,
+            shared,
+        }))
+    }
+}
+
+fn proxy_of(url: &str) -> Result<ureq::Proxy, Error> {
+    ureq::Proxy::new(url).map_err(|_| Error::BadUrl {
+        url: for_message(url),
+    })
+}
+
+/// Tells a certificate that is not trusted from a server that is not there.
+fn failure(url: &str, error: &ureq::Error) -> Error {
+    let url = for_message(url);
+    let reason = match error {
+        ureq::Error::Io(inner) => inner.to_string(),
+        other => other.to_string(),
+    };
+    if reason.to_ascii_lowercase().contains("certificate") {
+        return Error::Certificate { url, reason };
+    }
+    Error::Unreachable { url, reason }
+}
+
+fn open(path: &Path, offset: u64) -> Result<File, Error> {
+    let opened = File::open(path).and_then(|mut file| {
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(file)
+    });
+    opened.map_err(|error| Error::File {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 impl Transport for Client {
     fn send(&self, request: &Request) -> Result<Response, Error> {
-        let shown = || without_user(&request.url);
+        let url = &request.url;
+        let bad = || Error::BadUrl {
+            url: for_message(url),
+        };
         let mut builder = ureq::http::Request::builder()
             .method(request.method)
-            .uri(&request.url);
+            .uri(url);
         for (name, value) in &request.headers {
             builder = builder.header(name, value);
         }
-        let request = builder
-            .body(())
-            .map_err(|_| Error::BadUrl { url: shown() })?;
-        let response = self
-            .agent
-            .run(request)
-            .map_err(|error| Error::Unreachable {
-                url: shown(),
-                reason: error.to_string(),
-            })?;
-        let (parts, body) = response.into_parts();
+        let agent = self.agent(url)?;
+        let sent = match &request.body {
+            Body::Empty if matches!(request.method, "POST" | "PUT" | "PATCH") => {
+                agent.run(builder.body(&[][..]).map_err(|_| bad())?)
+            }
+            Body::Empty => agent.run(builder.body(()).map_err(|_| bad())?),
+            Body::Bytes(bytes) => agent.run(builder.body(bytes.as_slice()).map_err(|_| bad())?),
+            Body::File {
+                path,
+                offset,
+                length,
+            } => {
+                let mut range = open(path, *offset)?.take(*length);
+                let builder = builder.header("Content-Length", length.to_string());
+                let body = SendBody::from_reader(&mut range);
+                agent.run(builder.body(body).map_err(|_| bad())?)
+            }
+        };
+        let (parts, body) = sent.map_err(|error| failure(url, &error))?.into_parts();
         let text = |value: &ureq::http::HeaderValue| {
             String::from_utf8_lossy(value.as_bytes()).into_owned()
         };

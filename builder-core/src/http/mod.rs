@@ -3,11 +3,45 @@
 //! Follows RFC 9110. The one real transport is [`client::Client`]; tests answer in its place.
 
 pub mod client;
+pub mod date;
+pub mod proxy;
+pub mod tls;
 
 use std::io::Read;
+use std::path::PathBuf;
 
-/// A request without a body, or with one in memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a request sends. It can be sent again: a file is opened anew each time.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub enum Body {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// Bytes in memory.
+    Bytes(Vec<u8>),
+    /// A range of a file, streamed with its length announced.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Where the range begins, in bytes.
+        offset: u64,
+        /// How many bytes are sent.
+        length: u64,
+    },
+}
+
+impl std::fmt::Debug for Body {
+    /// Bytes may be a secret: their number is shown, not they themselves.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Empty => f.write_str("Empty"),
+            Self::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
+            Self::File { path, length, .. } => write!(f, "File({}, {length})", path.display()),
+        }
+    }
+}
+
+/// A request.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Request {
     /// `GET`, `HEAD`, …
     pub method: &'static str,
@@ -15,6 +49,51 @@ pub struct Request {
     pub url: String,
     /// Names in any case, and values.
     pub headers: Vec<(String, String)>,
+    /// What is sent.
+    pub body: Body,
+}
+
+impl Request {
+    /// A request without headers and body.
+    pub fn new(method: &'static str, url: impl Into<String>) -> Self {
+        Self {
+            method,
+            url: url.into(),
+            headers: Vec::new(),
+            body: Body::Empty,
+        }
+    }
+
+    /// This request with one more header.
+    #[must_use]
+    pub fn with_header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// This request with a body.
+    #[must_use]
+    pub fn with_body(mut self, body: Body) -> Self {
+        self.body = body;
+        self
+    }
+}
+
+impl std::fmt::Debug for Request {
+    /// Neither values of secret headers nor the query of the URL are shown.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let headers: Vec<(&str, &str)> = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), if is_secret(name) { "…" } else { value }))
+            .collect();
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("url", &for_message(&self.url))
+            .field("headers", &headers)
+            .field("body", &self.body)
+            .finish()
+    }
 }
 
 /// A response whose body has not been read yet.
@@ -44,6 +123,14 @@ impl Response {
             .find(|(known, _)| known == name)
             .map(|(_, value)| value.as_str())
     }
+
+    /// All values of the header `name`, which is written in lower case.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.headers
+            .iter()
+            .filter(move |(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
 }
 
 /// Why no response came.
@@ -62,6 +149,22 @@ pub enum Error {
         /// Without user information.
         url: String,
         /// What the transport said.
+        reason: String,
+    },
+    /// The server's certificate is not trusted, or doesn't fit its name; or ours was refused.
+    #[error("`{url}` can't be trusted: {reason}")]
+    Certificate {
+        /// Without user information.
+        url: String,
+        /// What the transport said.
+        reason: String,
+    },
+    /// A file that is needed can't be read: one to send, or a certificate.
+    #[error("`{}` can't be read: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
         reason: String,
     },
     /// A server sends us in circles.
@@ -86,7 +189,9 @@ pub trait Transport: Sync {
 /// Redirects that are followed in one go.
 const MAX_REDIRECTS: usize = 10;
 
-/// Sends a request and follows redirects. Headers that prove who we are stay with the host that they are for.
+/// Sends a request and follows redirects. Headers that prove who we are stay with the host that they are for. What has
+/// a body or changes something is sent elsewhere only where the server asks for the same method there (307, 308), and bytes in
+/// memory stay with their host too.
 ///
 /// # Errors
 /// Those of the transport, and redirects without end.
@@ -95,7 +200,8 @@ pub fn follow(transport: &dyn Transport, request: &Request) -> Result<Response, 
     for _ in 0..=MAX_REDIRECTS {
         let response = transport.send(&request)?;
         let location = match response.status {
-            301 | 302 | 303 | 307 | 308 => response.header("location"),
+            301..=303 if !matches!(request.method, "GET" | "HEAD") => None,
+            301..=303 | 307 | 308 => response.header("location"),
             _ => None,
         };
         let Some(location) = location else {
@@ -103,6 +209,10 @@ pub fn follow(transport: &dyn Transport, request: &Request) -> Result<Response, 
         };
         let next = join(&request.url, location);
         if authority(&next) != authority(&request.url) {
+            // A body in memory may be a secret itself, such as a refresh token.
+            if matches!(request.body, Body::Bytes(_)) {
+                return Ok(response);
+            }
             request.headers.retain(|(name, _)| !is_secret(name));
         }
         request.url = next;
@@ -120,7 +230,7 @@ fn is_secret(header: &str) -> bool {
 }
 
 /// Scheme, host and port: who answers. User information is left out.
-fn authority(url: &str) -> (String, String) {
+pub(crate) fn authority(url: &str) -> (String, String) {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
     let host = authority
@@ -130,7 +240,7 @@ fn authority(url: &str) -> (String, String) {
 }
 
 /// Resolves a Location against the URL that answered with it (RFC 3986, section 5, without dot segments).
-fn join(base: &str, location: &str) -> String {
+pub(crate) fn join(base: &str, location: &str) -> String {
     let scheme_end = base.find("://").map_or(0, |at| at + 3);
     let path_start = base[scheme_end..]
         .find(['/', '?', '#'])
@@ -162,6 +272,15 @@ pub fn without_user(url: &str) -> String {
     match rest[..end].rfind('@') {
         Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
         None => url.to_owned(),
+    }
+}
+
+/// A URL for messages: no user information, no query, which may hold a signature or a token.
+pub fn for_message(url: &str) -> String {
+    let url = without_user(url);
+    match url.find(['?', '#']) {
+        Some(end) => url[..end].to_owned(),
+        None => url,
     }
 }
 
@@ -208,6 +327,17 @@ mod tests {
     }
 
     #[test]
+    fn another_host_gets_no_form() {
+        let script = Script(Mutex::new(Vec::new()));
+        let form = Body::Bytes(b"refresh_token=secret".to_vec());
+        let request = Request::new("GET", "http://one/a").with_body(form);
+        assert!(!format!("{request:?}").contains("secret"));
+        assert_eq!(follow(&script, &request).unwrap().status, 302);
+        let seen = script.0.into_inner().unwrap();
+        assert!(seen.iter().all(|one| one.url.starts_with("http://one/")));
+    }
+
+    #[test]
     fn another_host_gets_no_secret() {
         let script = Script(Mutex::new(Vec::new()));
         let headers = vec![
@@ -220,6 +350,7 @@ mod tests {
                 method: "GET",
                 url: "http://one/a".to_owned(),
                 headers,
+                body: Body::Empty,
             },
         )
         .unwrap();

@@ -13,8 +13,8 @@ use crate::entry::EntryKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Layer;
 use crate::image_path::ImagePath;
-use crate::layer::{DataRange, LayerData, LayerIndex, Mark, Record};
-use crate::store::Store;
+use crate::layer::{DataRange, LayerData, LayerIndex, Mark, Record, index_stream, read_kept};
+use crate::store::{BlobSource, Sidecar, Store};
 use crate::tree::{DataPlace, FileId, Listing, Node, Tree};
 
 /// A stack of layers as one tree.
@@ -23,6 +23,7 @@ pub struct View<'s> {
     store: &'s Store,
     layers: Vec<ViewLayer>,
     description: String,
+    source: Option<&'s dyn BlobSource>,
 }
 
 #[derive(Debug)]
@@ -39,11 +40,19 @@ impl<'s> View<'s> {
             store,
             layers: Vec::new(),
             description: description.into(),
+            source: None,
         };
         for layer in layers {
             view.push(layer.clone());
         }
         view
+    }
+
+    /// This view, with a place to get the layers from that the store doesn't hold.
+    #[must_use]
+    pub fn with_source(mut self, source: Option<&'s dyn BlobSource>) -> Self {
+        self.source = source;
+        self
     }
 
     /// Puts a layer on top.
@@ -62,16 +71,29 @@ impl<'s> View<'s> {
         }
         let index = match LayerIndex::open(self.store, &layer.layer.diff_id)? {
             Some(index) => index,
-            None => {
-                crate::layer::read::index_layer(
-                    self.store,
-                    &layer.layer.descriptor,
-                    Some(&layer.layer.diff_id),
-                )?
-                .1
-            }
+            None => self.make_index(&layer.layer)?,
         };
         Ok(layer.index.get_or_init(|| index))
+    }
+
+    /// Reads a layer through the indexer: from the store, or as it arrives from elsewhere.
+    fn make_index(&self, layer: &Layer) -> Result<LayerIndex> {
+        let (store, blob) = (self.store, &layer.descriptor);
+        match self.elsewhere(layer)? {
+            None => Ok(crate::layer::index_layer(store, blob, Some(&layer.diff_id))?.1),
+            Some(source) => {
+                let mut stream = source.open(store, blob)?;
+                let index = index_stream(store, &mut *stream, blob, &layer.diff_id);
+                index.map_err(cause)
+            }
+        }
+    }
+
+    /// Where to get a layer that the store doesn't hold.
+    fn elsewhere(&self, layer: &Layer) -> Result<Option<&'s dyn BlobSource>> {
+        let blob = &layer.descriptor;
+        let here = self.store.blob_size(&blob.digest)? == Some(blob.size);
+        Ok(self.source.filter(|_| !here))
     }
 
     /// Whether a layer hides from the layers below it what they hold at `path`: a directory on the way is opaque,
@@ -94,6 +116,26 @@ impl<'s> View<'s> {
             }
         }
         Ok(false)
+    }
+}
+
+/// The error of the place that a stream came from, where that is what failed.
+fn cause(error: crate::layer::Error) -> Error {
+    match error {
+        crate::layer::Error::Stream {
+            archive,
+            source_name,
+            source,
+        } => match source.downcast::<Error>() {
+            Ok(own) => own,
+            Err(source) => crate::layer::Error::Stream {
+                archive,
+                source_name,
+                source,
+            }
+            .into(),
+        },
+        other => other.into(),
     }
 }
 
@@ -196,18 +238,27 @@ impl Tree for View<'_> {
             )
         })?;
         let layer = &self.layers[place.layer];
+        let range = DataRange {
+            offset: place.offset,
+            len: place.length,
+        };
         let mut data = layer.data.lock().unwrap_or_else(PoisonError::into_inner);
         if data.is_none() {
+            let spool = Sidecar::Spool(layer.layer.diff_id);
+            if !self.store.sidecar_path(spool).exists()
+                && let Some(source) = self.elsewhere(&layer.layer)?
+            {
+                if let Some(kept) = read_kept(self.store, &layer.layer.diff_id, &range)? {
+                    return Ok(Box::new(io::Cursor::new(kept)));
+                }
+                source.fetch(self.store, std::slice::from_ref(&layer.layer.descriptor))?;
+            }
             *data = Some(LayerData::open(
                 self.store,
                 &layer.layer.descriptor,
                 &layer.layer.diff_id,
             )?);
         }
-        let range = DataRange {
-            offset: place.offset,
-            len: place.length,
-        };
         Ok(Box::new(ViewReader {
             data: &layer.data,
             range,

@@ -123,6 +123,17 @@ impl<R: Read> Frames<R> {
         }
     }
 
+    /// The content of the entry that `next` gave last.
+    pub(super) fn content(&mut self, size: u64) -> Result<Vec<u8>, FrameError> {
+        let mut content = vec![0; size as usize];
+        let filled = self.fill(&mut content)?;
+        self.left = self.left.saturating_sub(filled as u64);
+        if filled < content.len() {
+            return Err(TarProblem::Truncated.into());
+        }
+        Ok(content)
+    }
+
     /// Skips what is left of the last entry.
     fn skip(&mut self) -> Result<(), FrameError> {
         let skipped = io::copy(&mut (&mut self.reader).take(self.left), &mut io::sink());

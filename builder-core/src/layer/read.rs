@@ -14,6 +14,7 @@ use super::error::{Error, Result, TarProblem};
 use super::frame::{Frame, FrameError, Frames};
 use super::index::LayerIndex;
 use super::index_writer::{IndexWriter, Problem};
+use super::kept::Kept;
 use super::record::{DataRange, Record};
 use super::sort::Sorter;
 use super::whiteout::{self, Marker};
@@ -42,7 +43,7 @@ pub fn index_layer(
         return Ok((*diff_id, index));
     }
     let what = What::layer(descriptor);
-    let (index, found) = unpack(store, descriptor, |tar| make_index(store, tar, &what))?;
+    let (index, found) = unpack(store, descriptor, |tar| make_index(store, tar, &what, None))?;
     check_diff_id(descriptor, diff_id, found)?;
     let which = Sidecar::Index(found);
     let file = store.keep_sidecar(which, index)?;
@@ -50,6 +51,29 @@ pub fn index_layer(
         found,
         LayerIndex::from_file(file, store.sidecar_path(which))?,
     ))
+}
+
+/// The same for a layer that is not in the store: its blob is read as it arrives, and not kept. The stream itself fails
+/// at its end if its bytes are not the blob's.
+pub fn index_stream(
+    store: &Store,
+    mut blob: &mut (dyn Read + Send),
+    descriptor: &Descriptor,
+    diff_id: &DiffId,
+) -> Result<LayerIndex> {
+    let what = What::layer(descriptor);
+    let mut kept = Kept::default();
+    let (visited, rest, hasher) = unpack_from(&mut blob, &what, |tar| {
+        make_index(store, tar, &what, Some(&mut kept))
+    })?;
+    io::copy(blob, &mut io::sink()).map_err(|source| what.stream(source))?;
+    rest.map_err(|source| what.stream(source))?;
+    let index = visited?;
+    check_diff_id(descriptor, Some(diff_id), DiffId(hasher.finish()))?;
+    kept.write(store, *diff_id)?;
+    let which = Sidecar::Index(*diff_id);
+    let file = store.keep_sidecar(which, index)?;
+    LayerIndex::from_file(file, store.sidecar_path(which))
 }
 
 /// An archive's index, and its uncompressed bytes to which the index' data ranges refer.
@@ -89,7 +113,7 @@ pub fn index_archive(store: &Store, name: &str, tar: impl Read + Send) -> Result
         failed: None,
     };
     let mut buffered = BufReader::with_capacity(BUFFER, &mut tee);
-    let indexed = make_index(store, &mut buffered, &what);
+    let indexed = make_index(store, &mut buffered, &what, None);
     drop(buffered);
     if indexed.is_ok() && tee.failed.is_none() {
         // Only the end of a compressed stream tells whether all of it was right.
@@ -113,26 +137,34 @@ pub(super) fn unpack<T>(
 ) -> Result<(T, DiffId)> {
     let what = What::layer(descriptor);
     let mut blob = store.open_blob(descriptor)?;
-    let (visited, rest, hasher) = {
-        let opened = decompress::open(BufReader::with_capacity(BUFFER, &mut blob));
-        let (_, inner) = opened.map_err(|source| what.stream(source))?;
-        let mut hashing = Hashing {
-            inner,
-            hasher: Hasher::new(),
-        };
-        let mut buffered = BufReader::with_capacity(BUFFER, &mut hashing);
-        let visited = visit(&mut buffered);
-        let rest = match &visited {
-            Ok(_) => io::copy(&mut buffered, &mut io::sink()).map(|_| ()),
-            Err(_) => Ok(()),
-        };
-        drop(buffered);
-        (visited, rest, hashing.hasher)
-    };
+    let (visited, rest, hasher) = unpack_from(&mut blob, &what, visit)?;
     // A damaged blob explains whatever else is wrong with its content.
     blob.verify_rest()?;
     rest.map_err(|source| what.stream(source))?;
     Ok((visited?, DiffId(hasher.finish())))
+}
+
+/// Decompresses a stream through `visit` to its end: what that gave, whether the rest could be read, and the hash of
+/// the tar.
+fn unpack_from<T>(
+    blob: &mut (impl Read + Send),
+    what: &What,
+    visit: impl FnOnce(&mut dyn Read) -> Result<T>,
+) -> Result<(Result<T>, io::Result<()>, Hasher)> {
+    let opened = decompress::open(BufReader::with_capacity(BUFFER, blob));
+    let (_, inner) = opened.map_err(|source| what.stream(source))?;
+    let mut hashing = Hashing {
+        inner,
+        hasher: Hasher::new(),
+    };
+    let mut buffered = BufReader::with_capacity(BUFFER, &mut hashing);
+    let visited = visit(&mut buffered);
+    let rest = match &visited {
+        Ok(_) => io::copy(&mut buffered, &mut io::sink()).map(|_| ()),
+        Err(_) => Ok(()),
+    };
+    drop(buffered);
+    Ok((visited, rest, hashing.hasher))
 }
 
 pub(super) fn check_diff_id(
@@ -177,6 +209,13 @@ impl What {
         }
     }
 
+    fn frame(&self, error: FrameError) -> Error {
+        match error {
+            FrameError::Stream(source) => self.stream(source),
+            FrameError::Refused(entry, problem) => self.refuse(entry, problem),
+        }
+    }
+
     fn refuse(&self, entry: Option<Vec<u8>>, problem: TarProblem) -> Error {
         Error::Tar {
             archive: self.archive,
@@ -195,7 +234,12 @@ impl What {
 }
 
 /// Reads all entries and writes their index.
-fn make_index(store: &Store, tar: &mut dyn Read, what: &What) -> Result<TemporaryFile> {
+fn make_index(
+    store: &Store,
+    tar: &mut dyn Read,
+    what: &What,
+    mut kept: Option<&mut Kept>,
+) -> Result<TemporaryFile> {
     let mut sorter = Sorter::new(store);
     let mut links = LinkHeaders::default();
     let mut frames = Frames::new(tar);
@@ -204,8 +248,7 @@ fn make_index(store: &Store, tar: &mut dyn Read, what: &What) -> Result<Temporar
         let frame = match frames.next() {
             Ok(Some(frame)) => frame,
             Ok(None) => break,
-            Err(FrameError::Stream(source)) => return Err(what.stream(source)),
-            Err(FrameError::Refused(entry, problem)) => return Err(what.refuse(entry, problem)),
+            Err(error) => return Err(what.frame(error)),
         };
         number += 1;
         let read = read_record(&frame, !what.archive);
@@ -213,6 +256,12 @@ fn make_index(store: &Store, tar: &mut dyn Read, what: &What) -> Result<Temporar
         if let Some(record) = record {
             if what.archive {
                 links.note(&record);
+            }
+            if let (Some(kept), Some(range)) = (&mut kept, &record.data)
+                && Kept::wants(&record.entry.path, range)
+            {
+                let content = frames.content(range.len);
+                kept.push(range, &content.map_err(|error| what.frame(error))?);
             }
             sorter.push(&record, number)?;
         }

@@ -148,9 +148,9 @@ fn sweep_sidecars(
             return Ok(());
         };
         let wanted = match kind {
-            "blocks" => marked.blobs.contains(&digest),
+            "blocks" | "origin" => marked.blobs.contains(&digest),
             "tar" => marked.diff_ids.contains(&digest),
-            "index" => !options.indexes || marked.diff_ids.contains(&digest),
+            "index" | "kept" => !options.indexes || marked.diff_ids.contains(&digest),
             _ => true,
         };
         if !wanted {

@@ -9,6 +9,8 @@
 //!   blobs/sha256/<digest>    manifests, configs, layers; complete or absent; never changed
 //!   layers/<diff ID>.index   a layer's entries and where their bytes are
 //!   layers/<digest>.blocks   where the compressed blocks of a layer of rbuild's are
+//!   layers/<diff ID>.kept    the bytes of a few files of a layer that isn't stored
+//!   layers/<digest>.origin   registries and repositories that have a blob
 //!   layers/<diff ID>.tar     an uncompressed copy of a layer that can't be read at random
 //!   cache/                   build cache, written by the cache room
 //!   locks/use                shared: a build; exclusive: garbage collection
@@ -28,6 +30,7 @@ pub mod error;
 pub mod gc;
 pub mod layout;
 pub mod lock;
+pub mod origin;
 pub mod sidecar;
 pub mod temporary;
 #[cfg(test)]
@@ -41,6 +44,7 @@ pub use blob::{BlobWriter, VerifiedReader};
 pub use error::{Error, Result};
 pub use gc::{Collected, GcOptions};
 pub use lock::Lock;
+pub use origin::BlobSource;
 pub use sidecar::Sidecar;
 pub use temporary::{TemporaryDirectory, TemporaryFile};
 

@@ -18,10 +18,14 @@ use crate::digest::{DiffId, Digest};
 pub enum Sidecar {
     /// The entries of a layer: `layers/<diff ID>.index`.
     Index(DiffId),
+    /// The bytes of a few files of a layer: `layers/<diff ID>.kept`.
+    Kept(DiffId),
     /// Where a blob's compressed blocks are: `layers/<digest>.blocks`.
     Blocks(Digest),
     /// The uncompressed tar of a layer that can't be read at random: `layers/<diff ID>.tar`.
     Spool(DiffId),
+    /// Registries and repositories that have a blob: `layers/<digest>.origin`.
+    Origin(Digest),
     /// What is known of an output of rbuild's: `outputs/<digest of its path>`.
     Output(Digest),
 }
@@ -30,15 +34,19 @@ impl Sidecar {
     fn file_name(self) -> String {
         match self {
             Self::Index(diff_id) => format!("{}.index", diff_id.0.hex()),
+            Self::Kept(diff_id) => format!("{}.kept", diff_id.0.hex()),
             Self::Blocks(digest) => format!("{}.blocks", digest.hex()),
             Self::Spool(diff_id) => format!("{}.tar", diff_id.0.hex()),
+            Self::Origin(digest) => format!("{}.origin", digest.hex()),
             Self::Output(path) => path.hex(),
         }
     }
 
     fn folder(self) -> &'static str {
         match self {
-            Self::Index(_) | Self::Blocks(_) | Self::Spool(_) => "layers",
+            Self::Index(_) | Self::Kept(_) | Self::Blocks(_) | Self::Spool(_) | Self::Origin(_) => {
+                "layers"
+            }
             Self::Output(_) => "outputs",
         }
     }

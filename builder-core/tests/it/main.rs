@@ -8,4 +8,5 @@ mod house;
 mod layer;
 mod library;
 mod plan;
+mod registry;
 mod store;

@@ -1,0 +1,165 @@
+//! Credentials: where users of Docker, Podman and GitLab keep them, in the order that they expect.
+//!
+//! `DOCKER_AUTH_CONFIG`, `REGISTRY_AUTH_FILE`, `$DOCKER_CONFIG/config.json`, `~/.docker/config.json`, then Podman's
+//! `auth.json`. The first source that has something for an image decides. The formats are those of Docker's
+//! `config.json` and of `containers-auth.json`.
+
+mod document;
+mod helper;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use builder_core::reference::Reference;
+use builder_core::registry::Credentials;
+
+use crate::environment::Environment;
+use document::Document;
+pub(crate) use write::{login, logout};
+
+/// A place where credentials may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Source {
+    /// A variable that holds the JSON itself.
+    Variable(&'static str),
+    /// A file.
+    File(PathBuf),
+}
+
+/// All places, in order.
+fn sources(environment: &Environment) -> Vec<Source> {
+    let file = |path: Option<PathBuf>| path.map(Source::File);
+    let variable = environment
+        .path("DOCKER_AUTH_CONFIG")
+        .map(|_| Source::Variable("DOCKER_AUTH_CONFIG"));
+    let named = |name: &str, rest: &str| {
+        let base = environment.path(name)?;
+        Some(environment.directory.join(base).join(rest))
+    };
+    let auth_file = environment
+        .path("REGISTRY_AUTH_FILE")
+        .map(|path| environment.directory.join(path));
+    let places = [
+        variable,
+        file(auth_file),
+        file(named("DOCKER_CONFIG", "config.json")),
+        file(named("HOME", ".docker/config.json")),
+        file(named("XDG_RUNTIME_DIR", "containers/auth.json")),
+        file(
+            environment
+                .config()
+                .map(|config| config.join("containers/auth.json")),
+        ),
+    ];
+    let mut known = Vec::new();
+    for place in places.into_iter().flatten() {
+        if !known.contains(&place) {
+            known.push(place);
+        }
+    }
+    known
+}
+
+/// Finds credentials; remembers what it found, and what it complained about.
+#[derive(Debug)]
+pub(crate) struct Finder {
+    environment: Environment,
+    sources: Vec<Source>,
+    found: Mutex<BTreeMap<(String, String), Option<Credentials>>>,
+    warned: Mutex<BTreeSet<String>>,
+}
+
+impl Finder {
+    /// Looks nowhere yet.
+    pub(crate) fn new(environment: &Environment) -> Self {
+        Self {
+            sources: sources(environment),
+            environment: environment.clone(),
+            found: Mutex::new(BTreeMap::new()),
+            warned: Mutex::new(BTreeSet::new()),
+        }
+    }
+
+    /// What proves who we are to the registry of an image; none means anonymous.
+    pub(crate) fn find(&self, reference: &Reference) -> Option<Credentials> {
+        let key = (
+            reference.registry().to_owned(),
+            reference.repository().to_owned(),
+        );
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = found.get(&key) {
+            return known.clone();
+        }
+        let credentials = self
+            .sources
+            .iter()
+            .find_map(|source| self.look(source, reference));
+        found.insert(key, credentials.clone());
+        credentials
+    }
+
+    fn look(&self, source: &Source, reference: &Reference) -> Option<Credentials> {
+        let (name, document) = self.read(source)?;
+        let (registry, repository) = (reference.registry(), reference.repository());
+        if let Some(program) = document.helper(registry) {
+            let found = self.ask(program, registry);
+            if found.is_some() {
+                return found;
+            }
+        }
+        if let Some(secret) = document.secret(registry, repository) {
+            return Some(Credentials {
+                secret,
+                source: name,
+            });
+        }
+        document
+            .store()
+            .filter(|store| Some(*store) != document.helper(registry))
+            .and_then(|program| self.ask(program, registry))
+    }
+
+    fn read(&self, source: &Source) -> Option<(String, Document)> {
+        let (name, bytes) = match source {
+            Source::Variable(name) => {
+                let text = self.environment.text(name)?;
+                (format!("the variable {name}"), text.as_bytes().to_vec())
+            }
+            Source::File(path) => (format!("`{}`", path.display()), std::fs::read(path).ok()?),
+        };
+        match Document::parse(&bytes) {
+            Ok(document) => Some((name, document)),
+            Err(error) => {
+                self.warn(&format!("the credentials in {name} can't be read: {error}"));
+                None
+            }
+        }
+    }
+
+    fn ask(&self, program: &str, registry: &str) -> Option<Credentials> {
+        match helper::get(program, document::server(registry), &self.environment) {
+            Ok(secret) => secret.map(|secret| Credentials {
+                secret,
+                source: format!("the credential helper `{program}`"),
+            }),
+            Err(problem) => {
+                self.warn(&format!("{problem}; going on without credentials from it"));
+                None
+            }
+        }
+    }
+
+    /// Says something once.
+    fn warn(&self, text: &str) {
+        use std::io::Write as _;
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.insert(text.to_owned()) {
+            let _ = writeln!(std::io::stderr().lock(), "warning: {text}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,304 @@
+//! One request a function, with its credentials; what the answers mean.
+//!
+//! Follows the OCI distribution specification, "Endpoints". A 401 is answered once with what it asks for.
+
+use std::io::Read as _;
+use std::time::Duration;
+
+use super::Registry;
+use super::auth::Wanted;
+use super::error::{Error, Result, words};
+use super::place::Place;
+use super::retry;
+use crate::digest::Digest;
+use crate::http::{self, Body, Request, Response};
+use crate::oci::MediaType;
+
+/// Documents are small; a larger one is refused.
+pub(crate) const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
+/// So much of a failed answer is read.
+const MAX_WORDS: u64 = 64 << 10;
+
+/// What is done with a repository; decides scope and words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Pull,
+    Push,
+    Login,
+}
+
+impl Action {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Pull => "pulling from",
+            Self::Push => "pushing to",
+            Self::Login => "login",
+        }
+    }
+}
+
+/// Manifests that we understand, and the two that we refuse by name.
+const ACCEPT: &[MediaType] = &[
+    MediaType::Index,
+    MediaType::Manifest,
+    MediaType::DockerManifestList,
+    MediaType::DockerManifest,
+];
+
+/// One request to a repository.
+pub(crate) struct Call<'c> {
+    pub(crate) place: &'c Place,
+    pub(crate) action: Action,
+    /// Another repository that is read by the same request.
+    pub(crate) source: Option<&'c str>,
+}
+
+impl<'c> Call<'c> {
+    pub(crate) fn new(place: &'c Place, action: Action) -> Self {
+        Self {
+            place,
+            action,
+            source: None,
+        }
+    }
+
+    fn scopes(&self) -> Vec<String> {
+        let own = match self.action {
+            Action::Pull => format!("repository:{}:pull", self.place.repository),
+            Action::Push => format!("repository:{}:pull,push", self.place.repository),
+            Action::Login => return Vec::new(),
+        };
+        let other = self.source.map(|name| format!("repository:{name}:pull"));
+        std::iter::once(own).chain(other).collect()
+    }
+}
+
+/// What came of sending a request once.
+pub(crate) enum Sent {
+    /// An answer.
+    Answered(Response),
+    /// A failure that may pass, and how long the server wants to be left alone.
+    Later(Error, Option<Duration>),
+}
+
+impl Registry<'_> {
+    /// Sends a request with credentials, again and again where that may help.
+    pub(crate) fn call(&self, call: &Call<'_>, request: &Request) -> Result<Response> {
+        self.authorised(call, request, &|request| self.link.send(request))
+    }
+
+    /// Sends a request with credentials; what may pass is the caller's to repeat.
+    pub(crate) fn call_once(
+        &self,
+        call: &Call<'_>,
+        verb: &'static str,
+        request: &Request,
+    ) -> Result<Sent> {
+        let sent = self.authorised(call, request, &|request| match self.link.once(request)? {
+            Err(error @ http::Error::Unreachable { .. }) => Err(Error::Http(error)),
+            other => Ok(other?),
+        });
+        match sent {
+            Ok(response) if retry::is_temporary(response.status) => {
+                let after = retry::retry_after(&response);
+                Ok(Sent::Later(self.refusal(call, verb, response), after))
+            }
+            Ok(response) => Ok(Sent::Answered(response)),
+            Err(error @ Error::Unreachable { .. }) => Ok(Sent::Later(error, None)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn authorised(
+        &self,
+        call: &Call<'_>,
+        request: &Request,
+        send: &dyn Fn(&Request) -> Result<Response>,
+    ) -> Result<Response> {
+        let endpoint = &call.place.endpoint;
+        let name = |error: Error| error.of_registry(&endpoint.registry);
+        if http::authority(&request.url) != http::authority(&endpoint.base) {
+            // An upload that continues elsewhere: what proves who we are stays here.
+            return send(request).map_err(name);
+        }
+        let credentials = (self.credentials)(&call.place.reference);
+        let scopes = call.scopes();
+        let wanted = Wanted {
+            endpoint,
+            scopes: &scopes,
+            credentials: credentials.as_ref(),
+            repository: match call.action {
+                Action::Login => "",
+                _ => &call.place.repository,
+            },
+            action: call.action.words(),
+        };
+        let mut asked_again = false;
+        loop {
+            let mut request = request.clone();
+            let header = self.auth.header(&self.link, &wanted)?;
+            if let Some(value) = &header {
+                request = request.with_header("Authorization", value);
+            }
+            let response = send(&request).map_err(name)?;
+            let again = response.status == 401 && !asked_again;
+            if !again || !self.auth.learn(&wanted, &response, header.as_deref())? {
+                return Ok(response);
+            }
+            asked_again = true;
+        }
+    }
+
+    /// The error that an answer means.
+    pub(crate) fn refusal(
+        &self,
+        call: &Call<'_>,
+        verb: &'static str,
+        mut response: Response,
+    ) -> Error {
+        let mut body = Vec::new();
+        // The status says enough where the words don't come.
+        let _ = (&mut response.body).take(MAX_WORDS).read_to_end(&mut body);
+        let (codes, detail) = words(&body);
+        let registry = call.place.endpoint.registry.clone();
+        let credentials = (self.credentials)(&call.place.reference);
+        let says = |code: &str| codes.iter().any(|one| one.eq_ignore_ascii_case(code));
+        match response.status {
+            429 => Error::RateLimited {
+                registry,
+                after: retry::retry_after(&response),
+                anonymous: credentials.is_none(),
+            },
+            _ if says("TOOMANYREQUESTS") => Error::RateLimited {
+                registry,
+                after: retry::retry_after(&response),
+                anonymous: credentials.is_none(),
+            },
+            401 | 403 => Error::Denied {
+                registry,
+                repository: match call.action {
+                    Action::Login => String::new(),
+                    _ => call.place.repository.clone(),
+                },
+                action: call.action.words(),
+                credentials: credentials.map(|credentials| credentials.source),
+                detail,
+            },
+            status => Error::Status {
+                registry,
+                verb,
+                status,
+                detail,
+            },
+        }
+    }
+
+    /// Asks whether the credentials are good.
+    pub(crate) fn check_access(&self, place: &Place) -> Result<()> {
+        let call = Call::new(place, Action::Login);
+        let request = Request::new("GET", format!("{}/v2/", place.endpoint.base));
+        let response = self.call(&call, &request)?;
+        match response.status {
+            200 => Ok(()),
+            _ => Err(self.refusal(&call, "the check of the login", response)),
+        }
+    }
+
+    /// Asks for a manifest by tag or digest; `method` is GET or HEAD.
+    pub(crate) fn manifest_request(
+        &self,
+        place: &Place,
+        action: Action,
+        method: &'static str,
+        name: &str,
+    ) -> Result<Response> {
+        let accept: Vec<&str> = ACCEPT.iter().map(MediaType::as_str).collect();
+        let request = Request::new(method, place.url(&format!("manifests/{name}")))
+            .with_header("Accept", accept.join(", "));
+        self.call(&Call::new(place, action), &request)
+    }
+
+    /// Stores a manifest under a tag or its digest; the registry's digest must be ours.
+    pub(crate) fn put_manifest(
+        &self,
+        place: &Place,
+        name: &str,
+        media_type: &MediaType,
+        bytes: &[u8],
+    ) -> Result<Digest> {
+        let call = Call::new(place, Action::Push);
+        let request = Request::new("PUT", place.url(&format!("manifests/{name}")))
+            .with_header("Content-Type", media_type.as_str())
+            .with_body(Body::Bytes(bytes.to_vec()));
+        let response = self.call(&call, &request)?;
+        if !matches!(response.status, 200..=202) {
+            return Err(self.refusal(&call, "the upload of the manifest", response));
+        }
+        let expected = Digest::of(bytes);
+        let told = response.header("docker-content-digest").map(str::parse);
+        match told {
+            Some(Ok(found)) if found != expected => Err(Error::WrongDigest {
+                registry: place.endpoint.registry.clone(),
+                expected,
+                found,
+            }),
+            _ => Ok(expected),
+        }
+    }
+
+    /// Whether a repository has a blob.
+    pub(crate) fn has_blob(&self, place: &Place, action: Action, digest: &Digest) -> Result<bool> {
+        let call = Call::new(place, action);
+        let request = Request::new("HEAD", place.url(&format!("blobs/{digest}")));
+        let response = self.call(&call, &request)?;
+        match response.status {
+            200 => Ok(true),
+            404 => Ok(false),
+            _ => Err(self.refusal(&call, "the question for a blob", response)),
+        }
+    }
+
+    /// Asks for a blob from a byte on.
+    pub(crate) fn get_blob(&self, place: &Place, digest: &Digest, from: u64) -> Result<Response> {
+        let call = Call::new(place, Action::Pull);
+        let mut request = Request::new("GET", place.url(&format!("blobs/{digest}")));
+        if from > 0 {
+            request = request.with_header("Range", format!("bytes={from}-"));
+        }
+        let response = self.call(&call, &request)?;
+        match response.status {
+            200 | 206 => Ok(response),
+            404 => Err(Error::UnknownBlob {
+                registry: place.endpoint.registry.clone(),
+                repository: place.repository.clone(),
+                digest: *digest,
+            }),
+            _ => Err(self.refusal(&call, "the download of a blob", response)),
+        }
+    }
+}
+
+/// Where an upload that was begun goes on: the answer's Location, never from TLS to plain HTTP.
+pub(crate) fn location(place: &Place, url: &str, response: &Response) -> Result<String> {
+    let base = &place.endpoint.base;
+    let Some(location) = response.header("location") else {
+        return Err(Error::Nonsense {
+            registry: place.endpoint.registry.clone(),
+            verb: "the beginning of an upload",
+            problem: "without a Location",
+        });
+    };
+    let next = http::join(url, location);
+    if !base.starts_with("https://") || !next.starts_with("http://") {
+        return Ok(next);
+    }
+    // A proxy in front that forgot to say that it speaks TLS.
+    let upgraded = next.replacen("http://", "https://", 1);
+    if http::authority(&upgraded) == http::authority(base) {
+        return Ok(upgraded);
+    }
+    Err(Error::PlainHttp {
+        registry: http::authority(&next).1,
+        url: http::for_message(&next),
+    })
+}

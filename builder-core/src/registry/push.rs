@@ -1,0 +1,289 @@
+//! From the store to a registry: layers, config, manifest, further tags, in that order.
+//!
+//! Follows the OCI distribution specification, "Push". A blob is asked for first, mounted where another repository of
+//! the registry is known to have it, and sent in one request otherwise: from the store, or through a temporary file
+//! where the store never held it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::Registry;
+use super::client::{Action, Call, MAX_DOCUMENT_BYTES, Sent, location};
+use super::error::{Error, Result};
+use super::place::Place;
+use super::retry::{ATTEMPTS, LONGEST_PAUSE, backoff};
+use super::source::{origin_of, origins};
+use crate::digest::Digest;
+use crate::event::{Event, Settled};
+use crate::http::{Body, Request};
+use crate::oci::{Descriptor, ImageIndex, ImageManifest};
+use crate::reference::Reference;
+use crate::store::Store;
+
+/// What a push did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// The digest, as the registry has it.
+    pub digest: Digest,
+    /// The names it has there.
+    pub references: Vec<Reference>,
+}
+
+impl Registry<'_> {
+    /// Pushes an image, or an index with its images, under one or more names. Layers that the store doesn't hold are
+    /// mounted or sent on from where they are.
+    ///
+    /// # Errors
+    /// See [`Error`]; a name never stands before all that it needs.
+    pub fn push(
+        &self,
+        store: &Store,
+        image: &Descriptor,
+        to: &[Reference],
+    ) -> crate::Result<Pushed> {
+        let mut places: BTreeMap<String, Vec<&Reference>> = BTreeMap::new();
+        for reference in to {
+            places
+                .entry(origin_of(reference))
+                .or_default()
+                .push(reference);
+        }
+        for references in places.values() {
+            self.push_repository(store, image, references)?;
+        }
+        Ok(Pushed {
+            digest: image.digest,
+            references: to.to_vec(),
+        })
+    }
+
+    fn push_repository(
+        &self,
+        store: &Store,
+        image: &Descriptor,
+        references: &[&Reference],
+    ) -> Result<()> {
+        let Some(first) = references.first() else {
+            return Ok(());
+        };
+        let place = self.home(first)?;
+        let bytes = self.push_parts(store, image, &place, 4)?;
+        for reference in references {
+            let name = reference.tag().map(str::to_owned);
+            let name = name.unwrap_or_else(|| image.digest.to_string());
+            let digest = self.put_manifest(&place, &name, &image.media_type, &bytes)?;
+            self.events.send(Event::ImagePushed {
+                reference: reference.familiar(),
+                digest,
+            });
+        }
+        store.remember_origin(&image.digest, &origin_of(first))?;
+        Ok(())
+    }
+
+    /// Brings everything that a manifest or index names to a repository; gives the document's bytes.
+    fn push_parts(
+        &self,
+        store: &Store,
+        image: &Descriptor,
+        place: &Place,
+        depth: u32,
+    ) -> Result<Vec<u8>> {
+        let bytes = self.own_document(store, image)?;
+        let name = image.digest.to_string();
+        if image.media_type.is_index() && depth > 0 {
+            for child in &ImageIndex::from_bytes(&name, &bytes)?.manifests {
+                let bytes = self.push_parts(store, child, place, depth - 1)?;
+                let name = child.digest.to_string();
+                self.put_manifest(place, &name, &child.media_type, &bytes)?;
+            }
+            return Ok(bytes);
+        }
+        let manifest = ImageManifest::from_bytes(&name, &bytes)?;
+        let mut seen = BTreeSet::new();
+        let blobs: Vec<Descriptor> = manifest
+            .layers
+            .iter()
+            .filter(|layer| seen.insert(layer.digest))
+            .cloned()
+            .collect();
+        let push = |blob: &Descriptor| self.push_blob(store, blob, place);
+        self.each(&blobs, push)?;
+        push(&manifest.config)?;
+        Ok(bytes)
+    }
+
+    /// A manifest of the store, or one whose origin is remembered.
+    fn own_document(&self, store: &Store, document: &Descriptor) -> Result<Vec<u8>> {
+        if store.contains(&document.digest)? {
+            return Ok(store.read_document(document, MAX_DOCUMENT_BYTES)?);
+        }
+        let mut last = Error::NoOrigin {
+            digest: document.digest,
+        };
+        for reference in origins(store, document)? {
+            match self.manifest_by_digest(&reference, document) {
+                Ok(bytes) => {
+                    remember_parts(store, document, &bytes, &origin_of(&reference))?;
+                    return Ok(bytes);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn push_blob(&self, store: &Store, blob: &Descriptor, place: &Place) -> Result<()> {
+        let target = origin_of(&place.reference);
+        let how = if self.has_blob(place, Action::Push, &blob.digest)? {
+            Settled::Exists
+        } else {
+            self.mount_or_send(store, blob, place)?
+        };
+        self.settled(blob, how);
+        store.remember_origin(&blob.digest, &target)?;
+        Ok(())
+    }
+
+    fn mount_or_send(&self, store: &Store, blob: &Descriptor, place: &Place) -> Result<Settled> {
+        let mut session = None;
+        for source in origins(store, blob)? {
+            let same_registry = source.registry() == place.reference.registry();
+            if !same_registry || source.repository() == place.repository {
+                continue;
+            }
+            match self.mount(place, &blob.digest, source.repository())? {
+                Mount::Done => {
+                    return Ok(Settled::Mounted {
+                        from: source.repository().to_owned(),
+                    });
+                }
+                Mount::Upload(location) => session = Some(location),
+                Mount::Refused => {}
+            }
+        }
+        let here = store.blob_size(&blob.digest)? == Some(blob.size);
+        if here {
+            let path = store.blob_path(&blob.digest);
+            self.upload(place, blob, &path, session)?;
+        } else {
+            let file = self.blob_aside(store, blob)?;
+            self.upload(place, blob, file.path(), session)?;
+        }
+        Ok(Settled::Pushed)
+    }
+
+    /// Asks a registry to take a blob from another of its repositories. Refusals are no error: the blob can be sent.
+    fn mount(&self, place: &Place, digest: &Digest, source: &str) -> Result<Mount> {
+        let call = Call {
+            source: Some(source),
+            ..Call::new(place, Action::Push)
+        };
+        let fields = [("mount", digest.to_string()), ("from", source.to_owned())];
+        let query = super::auth::encode(&fields);
+        let url = place.url(&format!("blobs/uploads/?{query}"));
+        let response = match self.call(&call, &Request::new("POST", url.clone())) {
+            Err(Error::Denied { .. } | Error::Status { .. }) => return Ok(Mount::Refused),
+            other => other?,
+        };
+        Ok(match response.status {
+            201 => Mount::Done,
+            202 => Mount::Upload(location(place, &url, &response)?),
+            _ => Mount::Refused,
+        })
+    }
+
+    /// Sends a blob in one request; begins anew where that breaks.
+    fn upload(
+        &self,
+        place: &Place,
+        blob: &Descriptor,
+        path: &Path,
+        mut session: Option<String>,
+    ) -> Result<()> {
+        let call = Call::new(place, Action::Push);
+        let mut attempt = 1;
+        loop {
+            let session_url = match session.take() {
+                Some(url) => url,
+                None => self.begin_upload(&call)?,
+            };
+            self.progress(blob, 0);
+            let verb = "the upload of a blob";
+            let (error, after) =
+                match self.call_once(&call, verb, &put(&session_url, blob, path))? {
+                    Sent::Answered(response) if matches!(response.status, 200..=204) => {
+                        self.progress(blob, blob.size);
+                        return Ok(());
+                    }
+                    // The session is gone, or the token was too old: both heal with a new session.
+                    Sent::Answered(response) if matches!(response.status, 401 | 404) => {
+                        (self.refusal(&call, verb, response), None)
+                    }
+                    Sent::Answered(response) => return Err(self.refusal(&call, verb, response)),
+                    Sent::Later(error, after) => (error, after),
+                };
+            if attempt >= ATTEMPTS || after.is_some_and(|after| after > LONGEST_PAUSE) {
+                return Err(error);
+            }
+            self.link
+                .wait(after.unwrap_or_default().max(backoff(attempt)))?;
+            attempt += 1;
+        }
+    }
+
+    fn begin_upload(&self, call: &Call<'_>) -> Result<String> {
+        let url = call.place.url("blobs/uploads/");
+        let response = self.call(call, &Request::new("POST", url.clone()))?;
+        if response.status != 202 {
+            return Err(self.refusal(call, "the beginning of an upload", response));
+        }
+        location(call.place, &url, &response)
+    }
+
+    fn progress(&self, blob: &Descriptor, done_bytes: u64) {
+        self.events.send(Event::Transfer {
+            what: format!("push {}", blob.digest.short()),
+            digest: Some(blob.digest),
+            done_bytes,
+            total_bytes: Some(blob.size),
+        });
+    }
+}
+
+/// What a document names is where the document itself was.
+fn remember_parts(store: &Store, document: &Descriptor, bytes: &[u8], origin: &str) -> Result<()> {
+    let name = document.digest.to_string();
+    let parts = if document.media_type.is_index() {
+        ImageIndex::from_bytes(&name, bytes)?.manifests
+    } else {
+        let manifest = ImageManifest::from_bytes(&name, bytes)?;
+        std::iter::once(manifest.config)
+            .chain(manifest.layers)
+            .collect()
+    };
+    for part in &parts {
+        store.remember_origin(&part.digest, origin)?;
+    }
+    Ok(())
+}
+
+/// What came of asking to mount.
+enum Mount {
+    Done,
+    /// The registry began an upload instead; it goes on there.
+    Upload(String),
+    Refused,
+}
+
+fn put(location: &str, blob: &Descriptor, path: &Path) -> Request {
+    let joint = if location.contains('?') { '&' } else { '?' };
+    let digest = super::auth::encode(&[("digest", blob.digest.to_string())]);
+    Request::new("PUT", format!("{location}{joint}{digest}"))
+        .with_header("Content-Type", "application/octet-stream")
+        .with_body(Body::File {
+            path: PathBuf::from(path),
+            offset: 0,
+            length: blob.size,
+        })
+}
