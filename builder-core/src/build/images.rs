@@ -146,13 +146,17 @@ impl<'a> Images<'a> {
             }
             (Some(known), _) => Some(known),
         };
-        match current.map(load) {
-            Some(Err(error)) if error.kind() == ErrorKind::Store => {}
+        let loaded = current.map(load);
+        let damage = match loaded {
+            Some(Err(error)) if error.kind() == ErrorKind::Store => Some(error),
             Some(loaded) => return loaded.map(Some),
-            None => {}
+            None => None,
+        };
+        // What is missing or damaged here may be whole there; if not, the damage is what to tell.
+        match registry.pull(self.store, reference, platform, Pull::Documents) {
+            Ok(pulled) => load(&pulled).map(Some),
+            Err(error) => Err(damage.unwrap_or_else(|| not_here(error, reference))),
         }
-        let pulled = registry.pull(self.store, reference, platform, Pull::Documents)?;
-        load(&pulled).map(Some)
     }
 
     /// The manifest or index of a reference. A digest decides where there is one.
@@ -174,6 +178,17 @@ impl<'a> Images<'a> {
         };
         Ok(Some(Descriptor::new(media_type, digest, size)))
     }
+}
+
+/// The error of a registry, with the ways to do without it.
+fn not_here(error: Error, reference: &Reference) -> Error {
+    let name = reference.familiar();
+    let way = format!("`--build-context {name}=oci-layout://PATH` gives it from a layout");
+    error
+        .with_note(format!(
+            "`{name}` is not in the store, so its registry was asked"
+        ))
+        .with_note(way)
 }
 
 /// Opens a directory that is named by `--build-context`; its own `.dockerignore` holds.
