@@ -38,11 +38,13 @@ pub(crate) fn run(
 /// The keys that buildx writes.
 fn metadata(built: &Built) -> String {
     let names: Vec<String> = built.references.iter().map(ToString::to_string).collect();
-    let value = json!({
+    let mut value = json!({
         "containerimage.config.digest": built.image_id.to_string(),
         "containerimage.digest": built.digest.to_string(),
-        "image.name": names.join(","),
     });
+    if !names.is_empty() {
+        value["image.name"] = names.join(",").into();
+    }
     format!("{value:#}\n")
 }
 

@@ -278,6 +278,11 @@ fn missing(input: &CopyInput<'_>, word: &Spanned<String>, at: &ImagePath) -> Err
         };
         return error.with_note(reason).with_help(help);
     }
+    if let Some(note) = leading_link(source, &ImagePath::clean(&word.value)) {
+        return error
+            .with_note(note)
+            .with_help("links are followed inside their tree only; copy what the link leads to");
+    }
     match near(source, at) {
         Some(name) => error.with_help(format!("did you mean `{name}`?")),
         None => error.with_help(advice(input.step)),
@@ -293,6 +298,19 @@ fn advice(step: &CopyStep) -> &'static str {
     }
 }
 
+/// The first link on the way of a path, with where it leads.
+fn leading_link(source: &dyn Tree, path: &ImagePath) -> Option<String> {
+    let mut here = ImagePath::root();
+    for name in path.components() {
+        here = here.child(name);
+        let node = source.look_up(&here).ok()??;
+        if let EntryKind::Symlink { target } = node.entry.kind {
+            return Some(format!("`{here}` is a link to `{}`", shown(&target)));
+        }
+    }
+    None
+}
+
 /// A name in the same directory that differs by case or by one or two characters.
 fn near(source: &dyn Tree, at: &ImagePath) -> Option<String> {
     let wanted = String::from_utf8_lossy(at.file_name()?).into_owned();
@@ -301,6 +319,6 @@ fn near(source: &dyn Tree, at: &ImagePath) -> Option<String> {
         let name = node.entry.path.file_name()?.to_vec();
         String::from_utf8(name).ok()
     });
-    let names: Vec<String> = names.collect();
+    let names: Vec<String> = names.filter(|name| *name != wanted).collect();
     nearest(&wanted, names.iter().map(String::as_str)).map(str::to_owned)
 }

@@ -1,6 +1,6 @@
 //! COPY and ADD: sources, destination and flags -> one layer.
 //!
-//! The rules are in `docs/dockerfile-support.md`, "COPY" and "ADD". The base is asked through its view, and only for
+//! The rules are in `docs/dockerfile-support.md`, "COPY and ADD, in short". The base is asked through its view, and only for
 //! what the destination meets; with `--link` it is not asked at all.
 
 use crate::build::arrival::{self, Arrival, How};

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::entry::EntryKind;
+use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Layer;
 use crate::image_path::ImagePath;
@@ -96,6 +96,22 @@ impl<'s> View<'s> {
         Ok(self.source.filter(|_| !here))
     }
 
+    /// The error for a layer that names only something below a path, where a lower layer holds a link or a file at the
+    /// path itself. Unpackers disagree about what that means; a guess could break the image.
+    fn implied_over_other(&self, entry: &Entry) -> Error {
+        let what = if entry.is_symlink() {
+            "a symbolic link"
+        } else {
+            "no directory"
+        };
+        let message = format!(
+            "{} has a layer with files below `{}`, which is {what} in a lower layer",
+            self.description, entry.path
+        );
+        Error::new(ErrorKind::BaseImage, message)
+            .with_help("have the base made again, with the directories named in that layer")
+    }
+
     /// Whether a layer hides from the layers below it what they hold at `path`: a directory on the way is opaque,
     /// whited out, or something else than a directory.
     fn hides(index: &LayerIndex, path: &ImagePath, including_itself: bool) -> Result<bool> {
@@ -165,15 +181,12 @@ impl Tree for View<'_> {
             match index.get(path)? {
                 Some(record) if record.mark == Mark::Whiteout => return Ok(implied),
                 // The tar named only something below: the layers under it know the directory's mode and owner.
+                // An opaque marker hides what they hold in it, not the directory itself.
                 Some(record) if record.implicit => {
-                    let opaque = record.opaque;
                     implied.get_or_insert_with(|| node(number, record));
-                    if opaque {
-                        return Ok(implied);
-                    }
                 }
                 Some(record) if implied.is_some() && !record.entry.is_directory() => {
-                    return Ok(implied);
+                    return Err(self.implied_over_other(&record.entry));
                 }
                 Some(record) => return Ok(Some(node(number, record))),
                 None => {}
@@ -183,10 +196,7 @@ impl Tree for View<'_> {
             }
         }
         if implied.is_none() && path.is_root() {
-            let root = crate::entry::Entry::directory(
-                ImagePath::root(),
-                crate::timestamp::Timestamp::default(),
-            );
+            let root = Entry::directory(ImagePath::root(), crate::timestamp::Timestamp::default());
             return Ok(Some(Node::new(root)));
         }
         Ok(implied)
@@ -206,17 +216,19 @@ impl Tree for View<'_> {
                     settle_whiteout(&mut found, name);
                     continue;
                 }
-                let open = record.implicit && !record.opaque;
-                let is_directory = record.entry.is_directory();
+                let (open, is_directory) = (record.implicit, record.entry.is_directory());
                 match found.get_mut(&name) {
                     None => {
                         found.insert(name, Some((node(number, record), open)));
                     }
+                    Some(Some((_, true))) if !is_directory => {
+                        return Err(self.implied_over_other(&record.entry));
+                    }
                     Some(Some((known, pending))) if *pending => {
-                        if is_directory && !record.implicit {
+                        if !open {
                             *known = node(number, record);
                         }
-                        *pending = open && is_directory;
+                        *pending = open;
                     }
                     Some(_) => {}
                 }
@@ -299,7 +311,6 @@ fn settle_whiteout(found: &mut BTreeMap<Vec<u8>, Option<(Node, bool)>>, name: Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::Entry;
     use crate::layer::{LayerOptions, LayerWriter};
     use crate::timestamp::Timestamp;
 
@@ -421,6 +432,28 @@ mod tests {
             ],
             &["/a 750", "/a/n three"],
         );
+    }
+
+    #[test]
+    fn an_opaque_marker_alone_keeps_the_directory_s_own_mode() {
+        check(
+            &[&["d a 700", "f a/old one"], &["o a", "f a/n two"]],
+            &["/a 700", "/a/n two"],
+        );
+    }
+
+    #[test]
+    fn files_below_a_lower_link_are_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let layers = [
+            layer(&store, &["d s 755", "l t s"]),
+            layer(&store, &["f t/x two"]),
+        ];
+        let view = View::new(&store, &layers, "the base");
+        let error = view.look_up(&ImagePath::clean("/t")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BaseImage);
+        assert!(view.list(&ImagePath::root()).is_err());
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! The entries of a tar, one after another: headers, extended headers, long names.
 //!
 //! Reads ustar, PAX, GNU and the old form; the tar crate reads the fields of a header, the rest is here, because every
-//! length must be bounded before memory is taken, and every doubt must be a refusal. As the tools that make and
-//! unpack layers do, the size of a link, a directory or a device is not believed: such an entry has no bytes. A
-//! global extended header is read over. Sparse files are refused, and so are multi-volume archives.
+//! length must be bounded before memory is taken, and every doubt must be a refusal. The size of a link, a directory or
+//! a device is not believed: such an entry has no bytes. Sparse files and multi-volume archives are refused.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};

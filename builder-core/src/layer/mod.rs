@@ -15,6 +15,7 @@ pub mod header;
 pub mod index;
 mod index_writer;
 mod kept;
+mod link_headers;
 mod pipeline;
 pub mod read;
 pub mod record;

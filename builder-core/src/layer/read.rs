@@ -5,7 +5,6 @@
 //! A leading `/` or `./` is dropped. Memory is bounded whatever the tar's size; bytes are not kept, only where they
 //! are. Of several entries for one path the last wins.
 
-use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read, Write};
 
 use super::data::LayerData;
@@ -15,6 +14,7 @@ use super::frame::{Frame, FrameError, Frames};
 use super::index::LayerIndex;
 use super::index_writer::{IndexWriter, Problem};
 use super::kept::Kept;
+use super::link_headers::LinkHeaders;
 use super::record::{DataRange, Record};
 use super::sort::Sorter;
 use super::whiteout::{self, Marker};
@@ -275,43 +275,6 @@ fn make_index(
     writer
         .finish(store)
         .map_err(|problem| what.problem(problem))
-}
-
-/// The headers of an archive's hard links. Unpacking applies each of them to the file that all names share, so the
-/// last one says what the file's mode, owner and time are. Only links are kept in memory.
-#[derive(Default)]
-struct LinkHeaders {
-    /// The first name behind each link's name.
-    files: BTreeMap<ImagePath, ImagePath>,
-    /// The last link's header by the file's first name.
-    last: BTreeMap<ImagePath, Entry>,
-}
-
-impl LinkHeaders {
-    fn note(&mut self, record: &Record) {
-        let entry = &record.entry;
-        match &entry.kind {
-            EntryKind::HardLink { target } => {
-                let file = self.files.get(target).unwrap_or(target).clone();
-                self.files.insert(entry.path.clone(), file.clone());
-                self.last.insert(file, entry.clone());
-            }
-            // A file that comes again is another file.
-            _ => {
-                self.last.remove(&entry.path);
-            }
-        }
-    }
-
-    fn apply(&self, record: &mut Record) {
-        if let (EntryKind::File { .. }, Some(link)) =
-            (&record.entry.kind, self.last.get(&record.entry.path))
-        {
-            let entry = &mut record.entry;
-            (entry.mode, entry.uid, entry.gid, entry.mtime) =
-                (link.mode, link.uid, link.gid, link.mtime);
-        }
-    }
 }
 
 /// What an entry says; none where it says nothing in an image.

@@ -319,11 +319,6 @@ impl ImageConfig {
         platform.os_version.clone_from(&self.os_version);
         platform
     }
-
-    /// How many history items have a layer.
-    pub fn layers_in_history(&self) -> usize {
-        self.history.iter().filter(|item| !item.empty_layer).count()
-    }
 }
 
 #[cfg(test)]

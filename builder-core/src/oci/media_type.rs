@@ -146,14 +146,6 @@ impl MediaType {
     pub fn is_index(&self) -> bool {
         matches!(self, Self::Index | Self::DockerManifestList)
     }
-
-    /// Whether it is a layer of a file system, in any compression.
-    pub fn is_layer(&self) -> bool {
-        matches!(
-            self.to_oci(),
-            Self::LayerTar | Self::LayerGzip | Self::LayerZstd
-        )
-    }
 }
 
 impl fmt::Display for MediaType {

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Display, Write as _};
 
+use crate::http::without_user;
+
 use super::step::{
     Account, Chmod, CopyFrom, CopySource, CopyStep, RunMount, RunMountKind, RunNetwork, RunStep,
     StageBase, Step,
@@ -90,8 +92,8 @@ fn copy_text(copy: &CopyStep) -> String {
             CopySource::Heredoc { name, content, .. } => {
                 write!(text, " <<{name} {}", quoted(content))
             }
-            CopySource::Url(url) => write!(text, " url {}", url.value),
-            CopySource::Git(url) => write!(text, " git {}", url.value),
+            CopySource::Url(url) => write!(text, " url {}", without_user(&url.value)),
+            CopySource::Git(url) => write!(text, " git {}", without_user(&url.value)),
         };
     }
     let kind = if copy.destination.directory {

@@ -1,7 +1,7 @@
 //! What a file system holds after copying: sources put at destinations, over what is there already.
 //!
 //! A [`Graft`] says what goes where; [`merge`] walks all of it once, in the order of paths, and says for each path what
-//! it ends as. The rules are those of COPY (`docs/dockerfile-support.md`, "COPY"): a later source wins over an
+//! it ends as. The rules are those of COPY (`docs/dockerfile-support.md`, "COPY and ADD, in short"): a later source wins over an
 //! earlier one and over what is there; a directory merges with a directory; a directory and anything else exclude
 //! each other. What is there is asked only where a source's directory meets an existing one.
 

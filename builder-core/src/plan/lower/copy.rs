@@ -3,9 +3,11 @@
 //! Follows the Dockerfile reference, "COPY" and "ADD".
 
 use crate::diagnostic::Diagnostic;
+use crate::digest::Digest;
 use crate::dockerfile::heredoc::Heredoc;
 use crate::dockerfile::instruction::CopyInstruction;
 use crate::dockerfile::word::Word;
+use crate::http::without_user;
 use crate::plan::step::{Chmod, Chown, CopyFrom, CopySource, CopyStep, Destination, Spanned, Step};
 use crate::source::Span;
 
@@ -169,6 +171,13 @@ impl Lowering<'_> {
             self.problems
                 .push(Diagnostic::error("checksum", checksum.span, message));
         }
+        if let ([CopySource::Url(_)], Err(problem)) = (sources, checksum.value.parse::<Digest>()) {
+            self.problems.push(Diagnostic::error(
+                "checksum",
+                checksum.span,
+                problem.to_string(),
+            ));
+        }
     }
 
     /// `--link` looks at nothing in the image, so it can't look up a name.
@@ -219,9 +228,9 @@ fn history_text(
     words.extend(owner.map(|owner| format!("--chown={}", owner.value)));
     words.extend(mode.map(|mode| format!("--chmod={}", mode.value)));
     words.extend(sources.iter().map(|source| match source {
-        CopySource::Path(text) | CopySource::Url(text) | CopySource::Git(text) => {
-            text.value.clone()
-        }
+        CopySource::Path(text) => text.value.clone(),
+        // The history goes to everyone who has the image: no password in it.
+        CopySource::Url(text) | CopySource::Git(text) => without_user(&text.value),
         CopySource::Heredoc { name, .. } => format!("<<{name}"),
     }));
     words.push(target.to_owned());
