@@ -261,7 +261,7 @@ impl Git<'_> {
 
 /// A checkout as a tree. Its files are gone when it is dropped.
 #[derive(Debug)]
-pub(crate) struct CheckedOut {
+pub struct CheckedOut {
     files: Filtered<Directory>,
     time: Timestamp,
     _place: TemporaryDirectory,

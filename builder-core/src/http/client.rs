@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ureq::SendBody;
 use ureq::tls::{Certificate, RootCerts};
+
+use crate::interrupt::Interrupt;
 
 use super::proxy::Proxies;
 use super::tls::{self, TlsOptions};
@@ -20,6 +22,8 @@ use super::{Body, Error, Request, Response, Transport, authority, for_message};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A server that moves no byte for so long is given up.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+/// An interrupt is noticed after so long.
+const WATCH_STEP: Duration = Duration::from_millis(100);
 /// A server may think for so long before it answers: some hash a whole upload first.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
 
@@ -29,8 +33,12 @@ pub struct Client {
     options: ClientOptions,
     roots: OnceLock<Roots>,
     /// One for each scheme and authority: their proxies and certificates differ.
-    agents: Mutex<BTreeMap<(String, String), ureq::Agent>>,
+    agents: Arc<Mutex<Agents>>,
+    /// Starts the thread that waits for an interrupt.
+    watched: Once,
 }
+
+type Agents = BTreeMap<(String, String), ureq::Agent>;
 
 #[derive(Debug)]
 struct Roots {
@@ -39,7 +47,7 @@ struct Roots {
 }
 
 /// What a [`Client`] is told about the world; nothing is read from the environment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ClientOptions {
     /// Which proxy is for whom.
     pub proxies: Proxies,
@@ -51,6 +59,8 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// How long a connection may be silent while bytes are moved.
     pub idle_timeout: Duration,
+    /// Breaks what is being moved, soon after it is set.
+    pub interrupt: Interrupt,
 }
 
 impl Default for ClientOptions {
@@ -61,6 +71,7 @@ impl Default for ClientOptions {
             user_agent: String::new(),
             connect_timeout: CONNECT_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
+            interrupt: Interrupt::default(),
         }
     }
 }
@@ -77,7 +88,8 @@ impl Client {
         Ok(Self {
             options: options.clone(),
             roots: OnceLock::new(),
-            agents: Mutex::new(BTreeMap::new()),
+            agents: Arc::default(),
+            watched: Once::new(),
         })
     }
 
@@ -107,6 +119,25 @@ impl Client {
         let agent = config.build().new_agent();
         agents.insert(key, agent.clone());
         Ok(agent)
+    }
+
+    /// Closes all connections once the interrupt is set, so that nobody waits for a silent server any longer.
+    fn watch(&self) {
+        let (agents, interrupt) = (Arc::downgrade(&self.agents), self.options.interrupt.clone());
+        let wait = move || {
+            while let Some(agents) = agents.upgrade() {
+                if interrupt.is_set() {
+                    let agents = agents.lock().unwrap_or_else(PoisonError::into_inner);
+                    agents.values().cloned().for_each(ureq::Agent::shutdown);
+                    return;
+                }
+                drop(agents);
+                std::thread::sleep(WATCH_STEP);
+            }
+        };
+        // Without the thread an interrupt is noticed when a byte is moved.
+        let watch = std::thread::Builder::new().name("interrupt".to_owned());
+        self.watched.call_once(|| drop(watch.spawn(wait)));
     }
 
     fn roots(&self) -> Result<&Roots, Error> {
@@ -145,6 +176,13 @@ fn failure(url: &str, error: &ureq::Error) -> Error {
     Error::Unreachable { url, reason }
 }
 
+fn stopped(url: &str) -> Error {
+    Error::Unreachable {
+        url: for_message(url),
+        reason: "interrupted".to_owned(),
+    }
+}
+
 fn open(path: &Path, offset: u64) -> Result<File, Error> {
     let opened = File::open(path).and_then(|mut file| {
         file.seek(SeekFrom::Start(offset))?;
@@ -168,6 +206,10 @@ impl Transport for Client {
         for (name, value) in &request.headers {
             builder = builder.header(name, value);
         }
+        if self.options.interrupt.is_set() {
+            return Err(stopped(url));
+        }
+        self.watch();
         let agent = self.agent(url)?;
         let sent = match &request.body {
             Body::Empty if matches!(request.method, "POST" | "PUT" | "PATCH") => {
