@@ -239,6 +239,8 @@ impl Git<'_> {
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
+        // A Ctrl-C reaches git too.
+        self.interrupt.check()?;
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.replace(&self.source.remote, &shown);
         let mut error = Error::new(
