@@ -151,7 +151,7 @@ pub(crate) enum Progress {
 /// The flags of `build`, `plan` and `check`.
 #[derive(Debug, Args)]
 pub(crate) struct BuildFlags {
-    /// Directory to build from; `-` is a tar or a Dockerfile on standard input
+    /// Directory to build from, a URL of a tar or a Dockerfile, or a git repository; `-` is a tar or a Dockerfile on standard input
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: OsString,
 
@@ -183,7 +183,7 @@ pub(crate) struct BuildFlags {
     #[arg(long = "annotation", value_name = "NAME=VALUE")]
     pub(crate) annotations: Vec<String>,
 
-    /// Named context: a directory, oci-layout://PATH[:TAG], or docker-image://NAME (repeatable)
+    /// Named context: a directory, a URL, oci-layout://PATH[:TAG], or docker-image://NAME (repeatable)
     #[arg(long = "build-context", value_name = "NAME=VALUE")]
     pub(crate) build_contexts: Vec<String>,
 

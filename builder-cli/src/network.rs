@@ -9,6 +9,7 @@ use builder_core::http::Transport;
 use builder_core::http::client::{Client, ClientOptions};
 use builder_core::http::proxy::Proxies;
 use builder_core::http::tls::TlsOptions;
+use builder_core::interrupt::Interrupt;
 use builder_core::reference::DEFAULT_REGISTRY;
 use builder_core::registry::RegistryOptions;
 use builder_core::{Error, ErrorKind, Result};
@@ -27,11 +28,15 @@ const CA_FILES: &[&str] = &[
 ];
 
 /// The one client of the program.
-pub(crate) fn transport(environment: &Environment) -> Result<Arc<dyn Transport + Send + Sync>> {
+pub(crate) fn transport(
+    environment: &Environment,
+    interrupt: &Interrupt,
+) -> Result<Arc<dyn Transport + Send + Sync>> {
     let options = ClientOptions {
         proxies: proxies(environment),
         tls: tls(environment),
         user_agent: format!("rbuild/{}", env!("CARGO_PKG_VERSION")),
+        interrupt: interrupt.clone(),
         ..ClientOptions::default()
     };
     let client = Client::new(&options).map_err(|error| {

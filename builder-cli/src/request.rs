@@ -2,6 +2,7 @@
 
 mod contexts;
 mod docker;
+mod elsewhere;
 mod outputs;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::str::FromStr as _;
 
 use builder_core::build::git::GitOptions;
 use builder_core::build::request::{BuildRequest, PullPolicy};
+use builder_core::interrupt::Interrupt;
 use builder_core::layer::Compression;
 use builder_core::platform::Platform;
 use builder_core::reference::Reference;
@@ -32,6 +34,7 @@ pub(crate) fn make(
     flags: &BuildFlags,
     environment: &Environment,
     input: Input,
+    interrupt: &Interrupt,
 ) -> Result<BuildRequest> {
     docker::refuse(&flags.docker)?;
     let references = references(&flags.tags)?;
@@ -57,16 +60,21 @@ pub(crate) fn make(
     request.pull = pull(flags.pull.as_ref())?;
     request.registry = Some(network::registries(&flags.registry, environment)?);
     request.references = references;
+    request.git = git(environment);
+    request.transport = Some(network::transport(environment, interrupt)?);
+    Ok(request)
+}
+
+/// How git is called: with everything that the environment tells it about credentials and proxies.
+fn git(environment: &Environment) -> GitOptions {
     let variables = environment
         .variables
         .iter()
         .map(|(name, value)| (name.clone(), value.clone()));
-    request.git = GitOptions {
+    GitOptions {
         program: PathBuf::from("git"),
         environment: variables.collect(),
-    };
-    request.transport = Some(network::transport(environment)?);
-    Ok(request)
+    }
 }
 
 /// `--pull` alone is `--pull=always`, as in Docker's.

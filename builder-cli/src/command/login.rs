@@ -35,7 +35,7 @@ pub(crate) fn login(
         return Err(usage("the user name is empty or holds a `:`"));
     }
     let password = password(flags)?;
-    let transport = network::transport(environment)?;
+    let transport = network::transport(environment, interrupt)?;
     let access = network::registries(&flags.registries, environment)?;
     let given = Credentials {
         secret: Secret::Password {

@@ -37,7 +37,7 @@ pub(crate) fn prepare(
 ) -> Result<(Store, BuildRequest)> {
     let store = open_store(&flags.store, environment)?;
     let input = Input::read(flags, environment, &store, interrupt)?;
-    let request = request::make(flags, environment, input)?;
+    let request = request::make(flags, environment, input, interrupt)?;
     Ok((store, request))
 }
 

@@ -27,7 +27,7 @@ fn with_registry(
     interrupt: &Interrupt,
     work: &dyn Fn(&Registry<'_>) -> Result<String>,
 ) -> Result<()> {
-    let transport = network::transport(environment)?;
+    let transport = network::transport(environment, interrupt)?;
     let access = network::registries(&flags.registry, environment)?;
     let display = Display::start(flags.progress, flags.quiet, environment);
     let (sink, clock) = (display.sink(), SystemClock::default());

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use builder_core::build::elsewhere::is_elsewhere;
 use builder_core::build::request::{ContextSource, NamedContext};
 use builder_core::image::layout_source::Wanted;
 use builder_core::interrupt::Interrupt;
@@ -15,7 +16,7 @@ use builder_core::source::SourceFile;
 use builder_core::store::Store;
 use builder_core::{Error, ErrorKind, Result};
 
-use super::usage;
+use super::{elsewhere, usage};
 use crate::environment::Environment;
 use crate::flags::BuildFlags;
 
@@ -45,12 +46,15 @@ impl Input {
             }
             return from_standard_input(flags, store, interrupt);
         }
-        refuse_remote(&flags.context.to_string_lossy())?;
         let context: PathBuf = environment
             .directory
             .join(&flags.context)
             .components()
             .collect();
+        let name = flags.context.to_string_lossy();
+        if !context.is_dir() && is_elsewhere(&name) {
+            return elsewhere::input(&name, flags, environment, store, interrupt);
+        }
         if !context.exists() {
             let message = format!("the build context `{}` does not exist", context.display());
             return Err(Error::new(ErrorKind::Context, message)
@@ -63,9 +67,7 @@ impl Input {
         }
         let mut ignore_files = vec![context.join(".dockerignore")];
         let dockerfile = if from_input {
-            let bytes = read_limited(&mut Patient(interrupt), "standard input")
-                .map_err(|error| interrupt.check().err().unwrap_or(error))?;
-            text("-", bytes)?
+            dockerfile_on_input(interrupt)?
         } else {
             let path = find_dockerfile(flags.file.as_deref(), &context, environment)?;
             let mut own = path.clone().into_os_string();
@@ -91,22 +93,6 @@ impl Input {
             },
         })
     }
-}
-
-fn refuse_remote(context: &str) -> Result<()> {
-    let remote = [
-        "http://",
-        "https://",
-        "git://",
-        "ssh://",
-        "git@",
-        "github.com/",
-    ];
-    if remote.iter().any(|prefix| context.starts_with(prefix)) {
-        return Err(usage(format!("the context `{context}` is elsewhere, and this version of rbuild reads directories and standard input"))
-            .with_help("download it first: `curl URL | rbuild -`, or `git clone`"));
-    }
-    Ok(())
 }
 
 /// `-f` names a file from the working directory, or else from the context, as Docker's tools look for it.
@@ -162,6 +148,13 @@ fn shown(path: &Path, context: &Path, environment: &Environment) -> String {
     short.strip_prefix("./").unwrap_or(&short).to_owned()
 }
 
+/// The Dockerfile that `-f -` reads.
+pub(super) fn dockerfile_on_input(interrupt: &Interrupt) -> Result<SourceFile> {
+    let bytes = read_limited(&mut Patient(interrupt), "standard input")
+        .map_err(|error| interrupt.check().err().unwrap_or(error))?;
+    text("-", bytes)
+}
+
 fn read_dockerfile(path: &Path, name: &str) -> Result<SourceFile> {
     let unreadable = |error| {
         Error::new(
@@ -203,7 +196,7 @@ fn read_limited(reader: &mut impl Read, name: &str) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn text(name: &str, bytes: Vec<u8>) -> Result<SourceFile> {
+pub(super) fn text(name: &str, bytes: Vec<u8>) -> Result<SourceFile> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(SourceFile::new(name, text)),
         Err(error) => {
@@ -286,10 +279,7 @@ fn from_standard_input(flags: &BuildFlags, store: &Store, interrupt: &Interrupt)
     let mut file = spool.file();
     file.rewind().map_err(unreadable)?;
     let context = ArchiveTree::read(store, "standard input", file, Owners::Root)?;
-    let names: Vec<String> = match &flags.file {
-        Some(file) => vec![file.to_string_lossy().into_owned()],
-        None => vec!["Dockerfile".to_owned(), "dockerfile".to_owned()],
-    };
+    let names = names_inside(flags);
     for name in &names {
         if let Some(bytes) = context.read_file(name)? {
             return Ok(Input {
@@ -305,6 +295,14 @@ fn from_standard_input(flags: &BuildFlags, store: &Store, interrupt: &Interrupt)
     .with_help("name the Dockerfile in it with `-f`"))
 }
 
+/// What the Dockerfile may be called inside a context that comes as a whole.
+pub(super) fn names_inside(flags: &BuildFlags) -> Vec<String> {
+    match &flags.file {
+        Some(file) => vec![file.to_string_lossy().into_owned()],
+        None => vec!["Dockerfile".to_owned(), "dockerfile".to_owned()],
+    }
+}
+
 /// `--build-context NAME=VALUE`.
 pub(super) fn named(
     given: &[String],
@@ -317,7 +315,7 @@ pub(super) fn named(
             .filter(|(name, value)| !name.is_empty() && !value.is_empty())
             .ok_or_else(|| {
                 usage(format!("--build-context `{one}` is no `NAME=VALUE`"))
-                    .with_help("write `--build-context NAME=DIRECTORY`")
+                    .with_help("write `--build-context NAME=DIRECTORY`, or `NAME=URL`")
             })?;
         contexts.insert(name.to_owned(), named_context(value, environment)?);
     }
@@ -334,8 +332,10 @@ fn named_context(value: &str, environment: &Environment) -> Result<NamedContext>
     if let Some(layout) = value.strip_prefix("oci-layout://") {
         return layout_context(layout, environment);
     }
-    refuse_remote(value)?;
     let path = environment.directory.join(value);
+    if !path.is_dir() && is_elsewhere(value) {
+        return Ok(NamedContext::Elsewhere(value.to_owned()));
+    }
     if !path.is_dir() {
         return Err(Error::new(
             ErrorKind::Context,

@@ -94,9 +94,9 @@ fn a_context_that_is_none() {
     );
     refused(
         &world,
-        "https://example.com/x.tar",
-        2,
-        &["https://example.com/x.tar"],
+        "http://127.0.0.1:1/x.tar",
+        4,
+        &["http://127.0.0.1:1/x.tar", "downloaded"],
     );
 }
 

@@ -239,6 +239,8 @@ impl Git<'_> {
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
+        // A Ctrl-C reaches git too.
+        self.interrupt.check()?;
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.replace(&self.source.remote, &shown);
         let mut error = Error::new(
@@ -261,7 +263,7 @@ impl Git<'_> {
 
 /// A checkout as a tree. Its files are gone when it is dropped.
 #[derive(Debug)]
-pub(crate) struct CheckedOut {
+pub struct CheckedOut {
     files: Filtered<Directory>,
     time: Timestamp,
     _place: TemporaryDirectory,

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::str::FromStr;
 
+use crate::build::elsewhere::{self, Fetched, FetchedTree};
+use crate::build::remote::Remote;
 use crate::build::request::{NamedContext, PullPolicy};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
+use crate::http::for_message;
 use crate::image::base::{self, Base};
 use crate::image::layout_source::LayoutSource;
 use crate::oci::{Descriptor, MediaType};
@@ -23,7 +27,9 @@ pub(crate) struct Images<'a> {
     named: &'a BTreeMap<String, NamedContext>,
     registry: Option<&'a Registry<'a>>,
     policy: PullPolicy,
+    remote: Option<Remote<'a>>,
     found: BTreeMap<(String, Platform), Base>,
+    fetched: BTreeMap<String, Rc<FetchedTree>>,
 }
 
 /// What a stage starts from.
@@ -35,6 +41,8 @@ pub(crate) enum Found {
     Image(Box<Base>),
     /// A directory of the host, whose files become one layer.
     Directory(PathBuf),
+    /// Files from elsewhere, which become one layer.
+    Fetched(Rc<FetchedTree>),
 }
 
 impl<'a> Images<'a> {
@@ -45,7 +53,9 @@ impl<'a> Images<'a> {
             named,
             registry: None,
             policy: PullPolicy::Never,
+            remote: None,
             found: BTreeMap::new(),
+            fetched: BTreeMap::new(),
         }
     }
 
@@ -57,6 +67,12 @@ impl<'a> Images<'a> {
     ) -> Self {
         self.registry = registry;
         self.policy = policy;
+        self
+    }
+
+    /// Fetches named contexts that are elsewhere.
+    pub(crate) fn with_remote(mut self, remote: Remote<'a>) -> Self {
+        self.remote = Some(remote);
         self
     }
 
@@ -78,6 +94,7 @@ impl<'a> Images<'a> {
     pub(crate) fn named(&mut self, name: &str, platform: &Platform) -> Result<Found> {
         match self.named.get(name) {
             Some(NamedContext::Directory(path)) => Ok(Found::Directory(path.clone())),
+            Some(NamedContext::Elsewhere(url)) => self.fetched(name, url),
             Some(NamedContext::Image(reference)) => self
                 .image(&reference.to_string(), platform)
                 .map(|base| Found::Image(Box::new(base))),
@@ -97,6 +114,24 @@ impl<'a> Images<'a> {
                 format!("the named context `{name}` is not known"),
             )),
         }
+    }
+
+    fn fetched(&mut self, name: &str, url: &str) -> Result<Found> {
+        if let Some(tree) = self.fetched.get(name) {
+            return Ok(Found::Fetched(Rc::clone(tree)));
+        }
+        let Some(remote) = &self.remote else {
+            return Ok(Found::Nothing);
+        };
+        let Fetched::Files(tree) = elsewhere::fetch(remote, url)? else {
+            let shown = for_message(url);
+            let message = format!("the context `{name}`, `{shown}`, is no tar");
+            return Err(Error::new(ErrorKind::Context, message)
+                .with_help("a single file from elsewhere is for ADD"));
+        };
+        let tree = Rc::new(tree);
+        self.fetched.insert(name.to_owned(), Rc::clone(&tree));
+        Ok(Found::Fetched(tree))
     }
 
     /// An image of the store, by reference.

@@ -4,13 +4,14 @@
 
 mod arrival;
 mod copy;
+pub mod elsewhere;
 pub mod git;
 mod images;
 mod layer;
 mod owner;
 mod permissions;
 mod planning;
-mod remote;
+pub mod remote;
 pub mod request;
 mod stage;
 mod target;
@@ -72,7 +73,17 @@ pub fn build(
     let named = request.named_contexts.clone();
     let clock = SystemClock::default();
     let registry = registry(&request, &clock, events, interrupt);
-    let mut images = Images::new(store, &named).with_registry(registry.as_ref(), request.pull);
+    let (transport, git) = (request.transport.clone(), request.git.clone());
+    let remote = Remote {
+        store,
+        transport: transport.as_deref().map(|transport| transport as _),
+        git: &git,
+        events,
+        interrupt,
+    };
+    let mut images = Images::new(store, &named)
+        .with_registry(registry.as_ref(), request.pull)
+        .with_remote(remote);
     let mut planned = planning::plan(&request, &mut images)?;
     let file = &request.dockerfile;
     let context = open_context(store, &request)?;
@@ -94,14 +105,10 @@ pub fn build(
         context: match (&context, &request.context) {
             (Some(context), _) => Some(context),
             (None, ContextSource::Archive(archive)) => Some(&**archive),
+            (None, ContextSource::Fetched(fetched)) => Some(&**fetched),
             (None, _) => None,
         },
-        remote: Remote {
-            store,
-            transport: request.transport.as_deref().map(|transport| transport as _),
-            git: &request.git,
-            interrupt,
-        },
+        remote,
         options: LayerOptions {
             compression: request.compression,
             epoch,
@@ -164,8 +171,16 @@ fn registry<'a>(
 pub fn plan(store: &Store, request: &BuildRequest) -> Result<(Plan, Vec<Diagnostic>)> {
     let (clock, interrupt) = (SystemClock::default(), Interrupt::default());
     let registry = registry(request, &clock, &crate::event::Silent, &interrupt);
-    let mut images =
-        Images::new(store, &request.named_contexts).with_registry(registry.as_ref(), request.pull);
+    let remote = Remote {
+        store,
+        transport: request.transport.as_deref().map(|transport| transport as _),
+        git: &request.git,
+        events: &crate::event::Silent,
+        interrupt: &interrupt,
+    };
+    let mut images = Images::new(store, &request.named_contexts)
+        .with_registry(registry.as_ref(), request.pull)
+        .with_remote(remote);
     let planned = planning::plan(request, &mut images)?;
     Ok((planned.plan, planned.warnings))
 }
@@ -183,7 +198,7 @@ pub fn check(store: &Store, request: &BuildRequest) -> Result<Vec<Diagnostic>> {
 
 fn open_context(store: &Store, request: &BuildRequest) -> Result<Option<Context>> {
     match &request.context {
-        ContextSource::Empty | ContextSource::Archive(_) => Ok(None),
+        ContextSource::Empty | ContextSource::Archive(_) | ContextSource::Fetched(_) => Ok(None),
         ContextSource::Directory { path, ignore_files } => {
             let outputs = output::record::outputs_in(store, path);
             Context::open(path, ignore_files, &outputs, "the build context").map(Some)
@@ -233,6 +248,10 @@ fn execute(
                     ..Image::default()
                 }
             }
+            (_, Some(Found::Fetched(tree))) => Image {
+                layers: vec![stage::layer_of(shared, &*tree)?],
+                ..Image::default()
+            },
             _ => Image::default(),
         };
         let (stage, text) = (stage::name(planned), stage::base_text(planned));

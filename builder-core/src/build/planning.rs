@@ -199,7 +199,7 @@ fn find_bases(
 /// The config of what a stage starts from. A directory has none: it is like `scratch` with files.
 fn config(found: &Found) -> Option<ImageConfig> {
     match found {
-        Found::Nothing | Found::Directory(_) => None,
+        Found::Nothing | Found::Directory(_) | Found::Fetched(_) => None,
         Found::Image(base) => Some(base.image.config.clone()),
     }
 }

@@ -1,4 +1,4 @@
-//! What ADD takes from elsewhere or takes apart: downloads, checkouts, archives.
+//! What comes from elsewhere or is taken apart: downloads, checkouts, archives.
 //!
 //! Everything lands in the store's folder for temporary files first, so that a checksum is known before anything is
 //! used, and is gone when the build ends, however it ends.
@@ -12,27 +12,51 @@ use crate::build::git;
 use crate::digest::{Digest, Hasher};
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, EventSink};
 use crate::http::{self, Request, Transport, without_user};
 use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
 use crate::layer::archive::{ArchiveTree, Owners};
 use crate::layer::detect_archive;
 use crate::plan::step::{CopyStep, Spanned};
+use crate::registry::auth::base64;
 use crate::store::Store;
+use crate::timestamp::Timestamp;
 use crate::tree::Tree;
 use crate::tree::files::{Content, Files};
 
-/// The means of ADD.
-pub(crate) struct Remote<'a> {
+/// The means to reach what is elsewhere.
+#[derive(Clone, Copy)]
+pub struct Remote<'a> {
     /// For temporary files.
-    pub(crate) store: &'a Store,
-    /// For downloads; none where the caller gave none.
-    pub(crate) transport: Option<&'a dyn Transport>,
+    pub store: &'a Store,
+    /// For downloads; none where there is no network.
+    pub transport: Option<&'a dyn Transport>,
     /// How git is called.
-    pub(crate) git: &'a git::GitOptions,
+    pub git: &'a git::GitOptions,
+    /// Is told how far a download is.
+    pub events: &'a dyn EventSink,
     /// Stops a download.
-    pub(crate) interrupt: &'a Interrupt,
+    pub interrupt: &'a Interrupt,
 }
+
+impl std::fmt::Debug for Remote<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Remote").finish_non_exhaustive()
+    }
+}
+
+/// A file that was downloaded, whole.
+pub(crate) struct Download {
+    /// Without a name; its position is at the end.
+    pub(crate) file: std::fs::File,
+    digest: Digest,
+    size: u64,
+    mtime: Timestamp,
+}
+
+/// So many bytes are moved between two events.
+const PROGRESS_BYTES: u64 = 4 << 20;
 
 /// Enough of a file to tell what it is, in bytes: bzip2 gives nothing before a whole block of up to 900 kB.
 const HEAD_BYTES: u64 = 2 << 20;
@@ -70,41 +94,12 @@ impl<'a> Remote<'a> {
     /// Downloads a file: mode 0600, owned by root, with the server's time or that of 1970.
     pub(crate) fn url(&self, step: &CopyStep, url: &Spanned<String>) -> Result<Arrival<'a>> {
         let shown = without_user(&url.value);
-        let Some(transport) = self.transport else {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!("`{shown}` needs a network, and this build has none"),
-            )
-            .with_help("give the build a transport"));
-        };
-        let request = Request::new("GET", url.value.clone());
-        let response = http::follow(transport, &request).map_err(|error| {
-            Error::new(ErrorKind::Context, format!("`{shown}` can't be downloaded"))
-                .with_source(error)
-        })?;
-        if response.status != 200 {
-            let message = format!(
-                "`{shown}` can't be downloaded: the server answered with status {}",
-                response.status
-            );
-            return Err(Error::new(ErrorKind::Context, message)
-                .with_help("open the URL elsewhere and check that it is right"));
-        }
-        let mtime = response
-            .header("last-modified")
-            .and_then(http::date::parse)
-            .unwrap_or_default();
-        let announced = response
-            .header("content-length")
-            .and_then(|length| length.parse::<u64>().ok());
-        let (mut file, digest, size) = self.download(&shown, response.body)?;
-        if announced.is_some_and(|announced| announced != size) {
-            let message = format!(
-                "the download of `{shown}` ended after {size} bytes, {} were announced",
-                announced.unwrap_or(0)
-            );
-            return Err(Error::new(ErrorKind::Context, message).with_help("try again"));
-        }
+        let Download {
+            mut file,
+            digest,
+            size,
+            mtime,
+        } = self.fetch(&url.value, &shown)?;
         check(step, &shown, digest)?;
         if step.unpack == Some(true) {
             let rewound = file.rewind().and_then(|()| file.try_clone());
@@ -136,9 +131,55 @@ impl<'a> Remote<'a> {
         })
     }
 
+    /// Downloads what `url` names; messages call it `shown`.
+    pub(crate) fn fetch(&self, url: &str, shown: &str) -> Result<Download> {
+        let Some(transport) = self.transport else {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("`{shown}` needs a network, and this build has none"),
+            )
+            .with_help("give the build a transport"));
+        };
+        let response = http::follow(transport, &request(url)).map_err(|error| {
+            let message = format!("`{shown}` can't be downloaded");
+            let failed = Error::new(ErrorKind::Context, message).with_source(error);
+            self.interrupt.check().err().unwrap_or(failed)
+        })?;
+        if response.status != 200 {
+            let message = format!(
+                "`{shown}` can't be downloaded: the server answered with status {}",
+                response.status
+            );
+            return Err(Error::new(ErrorKind::Context, message)
+                .with_help("open the URL elsewhere and check that it is right"));
+        }
+        let mtime = response
+            .header("last-modified")
+            .and_then(http::date::parse)
+            .unwrap_or_default();
+        let announced = response
+            .header("content-length")
+            .and_then(|length| length.parse::<u64>().ok());
+        let (file, digest, size) = self.download(shown, announced, response.body)?;
+        if announced.is_some_and(|announced| announced != size) {
+            let message = format!(
+                "the download of `{shown}` ended after {size} bytes, {} were announced",
+                announced.unwrap_or(0)
+            );
+            return Err(Error::new(ErrorKind::Context, message).with_help("try again"));
+        }
+        Ok(Download {
+            file,
+            digest,
+            size,
+            mtime,
+        })
+    }
+
     fn download(
         &self,
         shown: &str,
+        announced: Option<u64>,
         mut body: Box<dyn Read + Send>,
     ) -> Result<(std::fs::File, Digest, u64)> {
         // Without a name from the beginning: it is gone when the build ends, however it ends.
@@ -148,19 +189,27 @@ impl<'a> Remote<'a> {
             .file()
             .try_clone()
             .map_err(|error| io_error(shown, error))?;
-        let (mut hasher, mut size) = (Hasher::new(), 0_u64);
+        let (mut hasher, mut size, mut told) = (Hasher::new(), 0_u64, 0);
         let mut buffer = vec![0; 128 * 1024];
         loop {
             self.interrupt.check()?;
             let read = body.read(&mut buffer).map_err(|error| {
-                Error::new(
-                    ErrorKind::Context,
-                    format!("the download of `{shown}` broke off after {size} bytes"),
-                )
-                .with_help("try again")
-                .with_source(error)
+                let message = format!("the download of `{shown}` broke off after {size} bytes");
+                let broken = Error::new(ErrorKind::Context, message).with_help("try again");
+                let stopped = self.interrupt.check().err();
+                stopped.unwrap_or_else(|| broken.with_source(error))
             })?;
+            if size - told >= PROGRESS_BYTES || (read == 0 && told > 0) {
+                told = size;
+                self.events.send(Event::Transfer {
+                    what: shown.to_owned(),
+                    digest: None,
+                    done_bytes: size,
+                    total_bytes: announced,
+                });
+            }
             if read == 0 {
+                self.interrupt.check()?;
                 return Ok((file, hasher.finish(), size));
             }
             hasher.update(&buffer[..read]);
@@ -188,6 +237,22 @@ impl<'a> Remote<'a> {
             node,
             how: How::Contents,
         })
+    }
+}
+
+/// Asks for a URL. User name and password in it become a header, which stays with the host.
+fn request(url: &str) -> Request {
+    let plain = without_user(url);
+    let user = url.strip_suffix(plain.split_once("://").map_or("", |(_, rest)| rest));
+    let user = user.and_then(|start| start.split_once("://")?.1.strip_suffix('@'));
+    let request = Request::new("GET", plain.as_str());
+    match user {
+        Some(user) => {
+            let (name, password) = user.split_once(':').unwrap_or((user, ""));
+            let pair = [decode(name), decode(password)].join(&b':');
+            request.with_header("Authorization", format!("Basic {}", base64(&pair)))
+        }
+        None => request,
     }
 }
 
@@ -233,26 +298,7 @@ fn file_name(url: &str) -> Vec<u8> {
     else {
         return Vec::new();
     };
-    let bytes = last.as_bytes();
-    let (mut name, mut at) = (Vec::new(), 0);
-    while let Some(byte) = bytes.get(at) {
-        let hex = bytes
-            .get(at + 1..at + 3)
-            .and_then(|hex| std::str::from_utf8(hex).ok());
-        match hex
-            .filter(|_| *byte == b'%')
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok())
-        {
-            Some(decoded) => {
-                name.push(decoded);
-                at += 3;
-            }
-            None => {
-                name.push(*byte);
-                at += 1;
-            }
-        }
-    }
+    let mut name = decode(last);
     name.retain(|byte| !matches!(byte, b'/' | 0));
     if name == b"." || name == b".." {
         Vec::new()
@@ -261,9 +307,43 @@ fn file_name(url: &str) -> Vec<u8> {
     }
 }
 
+/// Undoes percent-encoding (RFC 3986, section 2.1).
+fn decode(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let (mut decoded, mut at) = (Vec::new(), 0);
+    while let Some(byte) = bytes.get(at) {
+        let hex = bytes
+            .get(at + 1..at + 3)
+            .and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex
+            .filter(|_| *byte == b'%')
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok())
+        {
+            Some(value) => {
+                decoded.push(value);
+                at += 3;
+            }
+            None => {
+                decoded.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    decoded
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_in_a_url_becomes_a_header() {
+        let asked = request("http://me:s%40crt@h:1/a@b?c");
+        assert_eq!(asked.url, "http://h:1/a@b?c");
+        let header = ("Authorization".to_owned(), "Basic bWU6c0BjcnQ=".to_owned());
+        assert_eq!(asked.headers, [header]);
+        assert!(request("http://h/a@b").headers.is_empty());
+    }
 
     #[test]
     fn a_url_names_its_file() {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::build::elsewhere::FetchedTree;
 use crate::build::git::GitOptions;
 use crate::http::Transport;
 use crate::image::layout_source::Wanted;
@@ -118,6 +119,8 @@ pub enum ContextSource {
     },
     /// A tar that was read already. No ignore file is applied to it.
     Archive(Box<ArchiveTree>),
+    /// Files that [`fetch`](crate::build::elsewhere::fetch) brought. No ignore file is applied to them.
+    Fetched(Box<FetchedTree>),
     /// There is none: the Dockerfile came alone.
     Empty,
 }
@@ -134,6 +137,8 @@ pub enum NamedContext {
         /// Which image of it.
         wanted: Wanted,
     },
+    /// A tar behind a URL, or a git repository; fetched when a step needs it. No ignore file is applied.
+    Elsewhere(String),
     /// An image by reference: `docker-image://REFERENCE`.
     Image(Reference),
 }

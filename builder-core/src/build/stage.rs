@@ -1,9 +1,11 @@
 //! One stage, step by step. The only place that gives an error the place of its instruction.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Instant;
 
 use crate::build::copy::{self, CopyInput};
+use crate::build::elsewhere::FetchedTree;
 use crate::build::images::{Found, Images, open_named};
 use crate::build::layer::LayerMaker;
 use crate::build::remote::Remote;
@@ -195,6 +197,7 @@ pub(crate) fn refuse_run() -> Error {
 enum Source<'a> {
     Shared(&'a dyn Tree),
     Context(Box<Context>),
+    Fetched(Rc<FetchedTree>),
     View(Box<View<'a>>),
     Nothing(Files),
 }
@@ -235,6 +238,7 @@ impl<'a> Source<'a> {
             CopyFrom::Named(context) => match images.named(context, &stage.platform)? {
                 Found::Directory(path) => Self::Context(Box::new(open_named(context, &path)?)),
                 Found::Image(base) => view(&base.image.layers, format!("the image `{context}`")),
+                Found::Fetched(tree) => Self::Fetched(tree),
                 Found::Nothing => Self::Nothing(Files::default()),
             },
             CopyFrom::Image(reference) => {
@@ -253,6 +257,7 @@ impl<'a> Source<'a> {
         match self {
             Self::Shared(context) => *context,
             Self::Context(context) => &**context,
+            Self::Fetched(tree) => &**tree,
             Self::View(view) => &**view,
             Self::Nothing(files) => files,
         }
@@ -260,7 +265,7 @@ impl<'a> Source<'a> {
 }
 
 /// One layer with all files of a directory: the base that a named directory is.
-pub(crate) fn layer_of(shared: &Shared<'_>, directory: &Context) -> Result<Layer> {
+pub(crate) fn layer_of(shared: &Shared<'_>, directory: &dyn Tree) -> Result<Layer> {
     let step = crate::event::StepId(0);
     let mut maker = LayerMaker::new(
         shared.store,

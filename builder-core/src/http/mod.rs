@@ -184,6 +184,16 @@ pub trait Transport: Sync {
     /// # Errors
     /// Where no response came; any status is a response.
     fn send(&self, request: &Request) -> Result<Response, Error>;
+
+    /// The same; `sent` is told now and then how many bytes of a file were sent so far. Of a transport that can't
+    /// tell, it hears nothing.
+    ///
+    /// # Errors
+    /// Those of [`Transport::send`].
+    fn send_watched(&self, request: &Request, sent: &dyn Fn(u64)) -> Result<Response, Error> {
+        let _ = sent;
+        self.send(request)
+    }
 }
 
 /// Redirects that are followed in one go.
@@ -196,9 +206,21 @@ const MAX_REDIRECTS: usize = 10;
 /// # Errors
 /// Those of the transport, and redirects without end.
 pub fn follow(transport: &dyn Transport, request: &Request) -> Result<Response, Error> {
+    follow_watched(transport, request, &|_| ())
+}
+
+/// The same as [`follow`]; `sent` is told what [`Transport::send_watched`] tells it.
+///
+/// # Errors
+/// Those of [`follow`].
+pub fn follow_watched(
+    transport: &dyn Transport,
+    request: &Request,
+    sent: &dyn Fn(u64),
+) -> Result<Response, Error> {
     let mut request = request.clone();
     for _ in 0..=MAX_REDIRECTS {
-        let response = transport.send(&request)?;
+        let response = transport.send_watched(&request, sent)?;
         let location = match response.status {
             301..=303 if !matches!(request.method, "GET" | "HEAD") => None,
             301..=303 | 307 | 308 => response.header("location"),

@@ -22,6 +22,8 @@ use crate::nearest::nearest;
 use crate::oci::config::ImageConfig;
 use crate::source::{SourceFile, Span};
 
+pub(crate) use flags::{SourceKind, source_kind};
+
 use super::graph::{GraphStage, StageGraph};
 use super::scope::{self, Scope};
 use super::step::{StageBase, Step};

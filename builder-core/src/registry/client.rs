@@ -93,12 +93,16 @@ impl Registry<'_> {
         call: &Call<'_>,
         verb: &'static str,
         request: &Request,
+        sent: &dyn Fn(u64),
     ) -> Result<Sent> {
-        let sent = self.authorised(call, request, &|request| match self.link.once(request)? {
+        let answer = self.authorised(call, request, &|request| match self
+            .link
+            .once(request, sent)?
+        {
             Err(error @ http::Error::Unreachable { .. }) => Err(Error::Http(error)),
             other => Ok(other?),
         });
-        match sent {
+        match answer {
             Ok(response) if retry::is_temporary(response.status) => {
                 let after = retry::retry_after(&response);
                 Ok(Sent::Later(self.refusal(call, verb, response), after))

@@ -108,7 +108,7 @@ impl Schemes {
             return Ok(scheme);
         }
         let probe = Request::new("GET", format!("https://{host}/v2/"));
-        let scheme = match link.once(&probe)? {
+        let scheme = match link.once(&probe, &|_| ())? {
             Ok(_) => "https",
             Err(error @ http::Error::Certificate { .. }) => {
                 return Err(Error::from(error).of_registry(host));

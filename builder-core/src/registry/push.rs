@@ -202,6 +202,7 @@ impl Registry<'_> {
         mut session: Option<String>,
     ) -> Result<()> {
         let call = Call::new(place, Action::Push);
+        let sent = |bytes| self.progress(blob, bytes);
         let mut attempt = 1;
         loop {
             let session_url = match session.take() {
@@ -211,7 +212,7 @@ impl Registry<'_> {
             self.progress(blob, 0);
             let verb = "the upload of a blob";
             let (error, after) =
-                match self.call_once(&call, verb, &put(&session_url, blob, path))? {
+                match self.call_once(&call, verb, &put(&session_url, blob, path), &sent)? {
                     Sent::Answered(response) if matches!(response.status, 200..=204) => {
                         self.progress(blob, blob.size);
                         return Ok(());

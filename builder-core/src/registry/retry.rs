@@ -113,13 +113,14 @@ impl Link<'_> {
         }
     }
 
-    /// Sends a request once.
+    /// Sends a request once; `sent` is told how much of a file is on its way.
     pub(crate) fn once(
         &self,
         request: &Request,
+        sent: &dyn Fn(u64),
     ) -> Result<std::result::Result<Response, http::Error>> {
         self.check()?;
-        Ok(http::follow(self.transport, request))
+        Ok(http::follow_watched(self.transport, request, sent))
     }
 
     /// Waits, unless someone asks to stop.

@@ -101,14 +101,14 @@ fn clause_modes(clause: &str) -> Option<Vec<SymbolicMode>> {
 
 /// What a word of ADD or COPY points at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SourceKind {
+pub(crate) enum SourceKind {
     Path,
     Url,
     Git,
 }
 
 /// The kind of a source.
-pub(super) fn source_kind(text: &str) -> SourceKind {
+pub(crate) fn source_kind(text: &str) -> SourceKind {
     if text.starts_with("git://") || text.starts_with("ssh://") || is_scp_like(text) {
         return SourceKind::Git;
     }
