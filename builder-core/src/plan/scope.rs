@@ -117,7 +117,11 @@ impl Scope {
                 .with_related(env, "ENV sets it here")
                 .with_help("use another name for the ARG, or remove the ENV"),
             None => warning
-                .with_note("the base image's environment sets it, or it is the search path that every image has")
+                .with_note(if name == "PATH" && entry.value == DEFAULT_PATH {
+                    "it is the search path that every image has"
+                } else {
+                    "the base image's environment sets it"
+                })
                 .with_help("use another name for the ARG"),
         })
     }
