@@ -4,8 +4,9 @@
 //! files from a Git repository". The checkout is shallow; files get mode 0644 or 0755 and the time of the commit, so
 //! that the same commit gives the same layer.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -276,12 +277,9 @@ impl CheckedOut {
         source: &GitSource,
     ) -> Result<Self> {
         let subdirectory = ImagePath::clean(source.subdirectory.as_deref().unwrap_or(""));
-        let relative = std::ffi::OsStr::new("").to_owned();
         let mut path = place.path().to_owned();
         for component in subdirectory.components() {
-            let mut name = relative.clone();
-            name.push(String::from_utf8_lossy(component).as_ref());
-            path.push(name);
+            path.push(OsStr::from_bytes(component));
             if path
                 .symlink_metadata()
                 .is_ok_and(|found| found.is_symlink())
