@@ -58,6 +58,8 @@ pub mod plan;
 pub mod platform;
 pub mod reference;
 pub mod registry;
+pub mod rootfs;
+pub mod sandbox;
 pub mod source;
 pub mod store;
 pub mod timestamp;

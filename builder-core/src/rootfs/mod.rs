@@ -1,0 +1,1 @@
+//! Root file systems on disk: layers laid out as directories, and what a step changed in one.

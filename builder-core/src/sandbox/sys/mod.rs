@@ -1,0 +1,1 @@
+//! The only unsafe code: system calls that no safe wrapper covers, each with the reason why it is sound.
