@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::build::elsewhere::{self, Fetched, FetchedTree};
 use crate::build::remote::Remote;
@@ -29,7 +29,7 @@ pub(crate) struct Images<'a> {
     policy: PullPolicy,
     remote: Option<Remote<'a>>,
     found: BTreeMap<(String, Platform), Base>,
-    fetched: BTreeMap<String, Rc<FetchedTree>>,
+    fetched: BTreeMap<String, Arc<FetchedTree>>,
 }
 
 /// What a stage starts from.
@@ -42,7 +42,7 @@ pub(crate) enum Found {
     /// A directory of the host, whose files become one layer.
     Directory(PathBuf),
     /// Files from elsewhere, which become one layer.
-    Fetched(Rc<FetchedTree>),
+    Fetched(Arc<FetchedTree>),
 }
 
 impl<'a> Images<'a> {
@@ -118,7 +118,7 @@ impl<'a> Images<'a> {
 
     fn fetched(&mut self, name: &str, url: &str) -> Result<Found> {
         if let Some(tree) = self.fetched.get(name) {
-            return Ok(Found::Fetched(Rc::clone(tree)));
+            return Ok(Found::Fetched(Arc::clone(tree)));
         }
         let Some(remote) = &self.remote else {
             return Ok(Found::Nothing);
@@ -129,8 +129,8 @@ impl<'a> Images<'a> {
             return Err(Error::new(ErrorKind::Context, message)
                 .with_help("a single file from elsewhere is for ADD"));
         };
-        let tree = Rc::new(tree);
-        self.fetched.insert(name.to_owned(), Rc::clone(&tree));
+        let tree = Arc::new(tree);
+        self.fetched.insert(name.to_owned(), Arc::clone(&tree));
         Ok(Found::Fetched(tree))
     }
 

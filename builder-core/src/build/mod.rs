@@ -13,31 +13,32 @@ mod permissions;
 mod planning;
 pub mod remote;
 pub mod request;
+mod schedule;
 mod stage;
 mod target;
 mod unpack;
 mod workdir;
 
-use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use crate::context::Context;
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, ImageId};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::event::{Event, EventSink};
 use crate::image::{Committed, Image};
 use crate::interrupt::Interrupt;
 use crate::layer::LayerOptions;
 use crate::output::{self, Bundle};
 use crate::plan::Plan;
-use crate::plan::step::{StageBase, Step};
+use crate::plan::step::Step;
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::Registry;
 use crate::registry::retry::SystemClock;
 use crate::store::{BlobSource as _, Store};
 use crate::timestamp::Timestamp;
-use images::{Found, Images};
+use images::Images;
 use remote::Remote;
 use request::{BuildRequest, ContextSource};
 use stage::Shared;
@@ -121,7 +122,7 @@ pub fn build(
         interrupt,
     };
     announce(&shared);
-    let image = execute(&shared, planned.bases, &mut images)?;
+    let image = schedule::execute(&shared, planned.bases, &Mutex::new(images), request.jobs)?;
     let committed = commit(&shared, image, &request)?;
     let bundle = Bundle {
         image: &committed,
@@ -228,41 +229,6 @@ fn announce(shared: &Shared<'_>) {
         stages: count(shared.plan.stages.len()),
         file: shared.file.clone(),
     });
-}
-
-/// Executes the stages in the order of the file, in which every stage comes after what it needs.
-fn execute(
-    shared: &Shared<'_>,
-    mut bases: BTreeMap<usize, Found>,
-    images: &mut Images<'_>,
-) -> Result<Image> {
-    let mut done: BTreeMap<usize, Image> = BTreeMap::new();
-    for planned in &shared.plan.stages {
-        let base = match (&planned.base, bases.remove(&planned.index)) {
-            (StageBase::Stage(index), _) => done.get(index).cloned().unwrap_or_default(),
-            (_, Some(Found::Image(base))) => base.image,
-            (StageBase::Named(name), Some(Found::Directory(path))) => {
-                let directory = images::open_named(name, &path)?;
-                Image {
-                    layers: vec![stage::layer_of(shared, &directory)?],
-                    ..Image::default()
-                }
-            }
-            (_, Some(Found::Fetched(tree))) => Image {
-                layers: vec![stage::layer_of(shared, &*tree)?],
-                ..Image::default()
-            },
-            _ => Image::default(),
-        };
-        let (stage, text) = (stage::name(planned), stage::base_text(planned));
-        shared
-            .events
-            .send(Event::StageStarted { stage, base: text });
-        let image = stage::execute(shared, planned, base, images, &done)?;
-        done.insert(planned.index, image);
-    }
-    done.remove(&shared.plan.target)
-        .ok_or_else(|| Error::new(ErrorKind::Internal, "the target was not built"))
 }
 
 fn commit(shared: &Shared<'_>, mut image: Image, request: &BuildRequest) -> Result<Committed> {

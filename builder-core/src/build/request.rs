@@ -44,6 +44,8 @@ pub struct BuildRequest {
     pub compression: Compression,
     /// How many threads compress at once, at least 1. It changes no byte.
     pub threads: usize,
+    /// How many stages are built at once, at least 1. It changes no byte.
+    pub jobs: usize,
     /// `SOURCE_DATE_EPOCH` as the caller has it; a build argument of that name comes before it.
     pub epoch: Option<Timestamp>,
     /// The time of everything that is made "now".
@@ -159,6 +161,7 @@ impl BuildRequest {
             outputs: Vec::new(),
             compression: Compression::DEFAULT,
             threads: 1,
+            jobs: 1,
             epoch: None,
             now,
             ignore_syntax: false,

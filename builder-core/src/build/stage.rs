@@ -1,7 +1,7 @@
 //! One stage, step by step. The only place that gives an error the place of its instruction.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::build::copy::{self, CopyInput};
@@ -59,7 +59,7 @@ pub(crate) fn execute(
     shared: &Shared<'_>,
     stage: &PlannedStage,
     base: Image,
-    images: &mut Images<'_>,
+    images: &Mutex<Images<'_>>,
     done: &BTreeMap<usize, Image>,
 ) -> Result<Image> {
     let mut image = base;
@@ -96,6 +96,11 @@ pub(crate) fn execute(
     image.config = stage.config.clone();
     image.config.history = told;
     Ok(image)
+}
+
+/// The images, which stages built side by side look up one after the other.
+fn lock<'m, 'i>(images: &'m Mutex<Images<'i>>) -> MutexGuard<'m, Images<'i>> {
+    images.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How messages name a stage.
@@ -152,7 +157,7 @@ fn execute_step(
     stage: &PlannedStage,
     step: &PlannedStep,
     view: &View<'_>,
-    images: &mut Images<'_>,
+    images: &Mutex<Images<'_>>,
     done: &BTreeMap<usize, Image>,
 ) -> Result<Option<NewLayer>> {
     let maker = || {
@@ -197,7 +202,7 @@ pub(crate) fn refuse_run() -> Error {
 enum Source<'a> {
     Shared(&'a dyn Tree),
     Context(Box<Context>),
-    Fetched(Rc<FetchedTree>),
+    Fetched(Arc<FetchedTree>),
     View(Box<View<'a>>),
     Nothing(Files),
 }
@@ -207,7 +212,7 @@ impl<'a> Source<'a> {
         shared: &Shared<'a>,
         stage: &PlannedStage,
         step: &CopyStep,
-        images: &mut Images<'_>,
+        images: &Mutex<Images<'_>>,
         done: &BTreeMap<usize, Image>,
     ) -> Result<Self> {
         let view = |layers: &[Layer], name: String| {
@@ -235,14 +240,14 @@ impl<'a> Source<'a> {
                     stage.map_or_else(|| format!("stage {index}"), describe),
                 )
             }
-            CopyFrom::Named(context) => match images.named(context, &stage.platform)? {
+            CopyFrom::Named(context) => match lock(images).named(context, &stage.platform)? {
                 Found::Directory(path) => Self::Context(Box::new(open_named(context, &path)?)),
                 Found::Image(base) => view(&base.image.layers, format!("the image `{context}`")),
                 Found::Fetched(tree) => Self::Fetched(tree),
                 Found::Nothing => Self::Nothing(Files::default()),
             },
             CopyFrom::Image(reference) => {
-                let base = images
+                let base = lock(images)
                     .image(&reference.value, &stage.platform)
                     .map_err(|error| error.at(shared.file, reference.span))?;
                 view(

@@ -29,7 +29,7 @@ use crate::source::Span;
 
 pub use graph::{GraphStage, StageGraph, graph};
 pub use lower::lower;
-use step::{StageBase, Step};
+use step::{CopyFrom, StageBase, Step};
 
 /// What the user chose beside the file.
 #[derive(Clone, Debug)]
@@ -106,6 +106,23 @@ pub struct PlannedStage {
     /// The config that it ends with. `history` and `rootfs` are those of the base image; what this build adds to
     /// them follows from the steps. `created` is none.
     pub config: ImageConfig,
+}
+
+impl PlannedStage {
+    /// The stages whose results it uses, by their indexes in the Dockerfile; all are lower than its own.
+    pub fn needs(&self) -> BTreeSet<usize> {
+        let mut needs = BTreeSet::new();
+        if let StageBase::Stage(index) = self.base {
+            needs.insert(index);
+        }
+        for step in &self.steps {
+            needs.extend(step.step.sources().filter_map(|from| match from {
+                CopyFrom::Stage(index) => Some(*index),
+                _ => None,
+            }));
+        }
+        needs
+    }
 }
 
 /// One step of a stage.

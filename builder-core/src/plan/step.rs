@@ -16,6 +16,23 @@ pub enum Step {
     Run(RunStep),
 }
 
+impl Step {
+    /// Where it takes files from: a COPY's source, and those of a RUN's mounts.
+    pub fn sources(&self) -> impl Iterator<Item = &CopyFrom> {
+        let (copy, mounts) = match self {
+            Self::Copy(step) => (Some(&step.from), &[][..]),
+            Self::Run(step) => (None, &step.mounts[..]),
+            _ => (None, &[][..]),
+        };
+        let of_mounts = mounts.iter().filter_map(|mount| match &mount.kind {
+            RunMountKind::Bind { from, .. } => Some(from),
+            RunMountKind::Cache { from, .. } => from.as_ref(),
+            _ => None,
+        });
+        copy.into_iter().chain(of_mounts)
+    }
+}
+
 /// COPY or ADD.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyStep {

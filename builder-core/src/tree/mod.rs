@@ -52,8 +52,8 @@ pub struct DataPlace {
     pub length: u64,
 }
 
-/// A read-only tree of files.
-pub trait Tree {
+/// A read-only tree of files. Stages that are built side by side read one.
+pub trait Tree: Send + Sync {
     /// What is at `path`, without following any symbolic link; none where nothing is.
     fn look_up(&self, path: &ImagePath) -> Result<Option<Node>>;
 

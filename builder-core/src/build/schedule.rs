@@ -1,0 +1,171 @@
+//! The stages of a build, several at once: each begins when the stages that it needs are done.
+//!
+//! Which stage ends first changes no byte: a stage knows nothing of its neighbours but the results that it needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::build::images::{self, Found, Images};
+use crate::build::stage::{self, Shared};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::image::Image;
+use crate::plan::PlannedStage;
+use crate::plan::step::StageBase;
+
+/// What the workers share.
+struct Board {
+    state: Mutex<State>,
+    /// Told whenever a stage ends.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Stages that nobody has begun, by their place in the plan.
+    waiting: BTreeSet<usize>,
+    /// Bases that were found, by the index of their stage.
+    bases: BTreeMap<usize, Found>,
+    /// Results, by the index of their stage.
+    done: BTreeMap<usize, Image>,
+    /// Failures, by the index of their stage.
+    failed: BTreeMap<usize, Error>,
+}
+
+/// Executes the stages of the plan, at most `jobs` at once, and gives the target's image. When one fails, the others
+/// are stopped.
+///
+/// # Errors
+/// That of the first stage in the order of the file that failed by itself.
+pub(crate) fn execute(
+    shared: &Shared<'_>,
+    bases: BTreeMap<usize, Found>,
+    images: &Mutex<Images<'_>>,
+    jobs: usize,
+) -> Result<Image> {
+    let stages = &shared.plan.stages;
+    let stop = shared.interrupt.part();
+    let shared = &Shared {
+        interrupt: &stop,
+        ..*shared
+    };
+    let board = Board {
+        state: Mutex::new(State {
+            waiting: (0..stages.len()).collect(),
+            bases,
+            ..State::default()
+        }),
+        changed: Condvar::new(),
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..jobs.clamp(1, stages.len().max(1)) {
+            scope.spawn(|| work(shared, &board, images));
+        }
+        work(shared, &board, images);
+    });
+    let mut state = board.lock();
+    if let Some(error) = first_failure(std::mem::take(&mut state.failed)) {
+        return Err(error);
+    }
+    state
+        .done
+        .remove(&shared.plan.target)
+        .ok_or_else(|| Error::new(ErrorKind::Internal, "the target was not built"))
+}
+
+/// The failure to tell of: one that isn't the echo of another.
+fn first_failure(failed: BTreeMap<usize, Error>) -> Option<Error> {
+    let mut failed: Vec<Error> = failed.into_values().collect();
+    let own = |error: &Error| error.kind() != ErrorKind::Interrupted;
+    let at = failed.iter().position(own).unwrap_or(0);
+    (at < failed.len()).then(|| failed.swap_remove(at))
+}
+
+impl Board {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Builds one stage after the other until none is left, or one has failed.
+fn work(shared: &Shared<'_>, board: &Board, images: &Mutex<Images<'_>>) {
+    while let Some((planned, found, done)) = next(shared, board) {
+        let result = build(shared, planned, found, images, &done);
+        let mut state = board.lock();
+        match result {
+            Ok(image) => {
+                state.done.insert(planned.index, image);
+            }
+            Err(error) => {
+                state.failed.insert(planned.index, error);
+                shared.interrupt.set();
+            }
+        }
+        drop(state);
+        board.changed.notify_all();
+    }
+}
+
+/// A stage to build, what was found as its base, and the results that it needs.
+type Task<'p> = (&'p PlannedStage, Option<Found>, BTreeMap<usize, Image>);
+
+/// Waits for a stage whose needs are done; none where there is nothing left to begin.
+fn next<'p>(shared: &Shared<'p>, board: &Board) -> Option<Task<'p>> {
+    let mut state = board.lock();
+    loop {
+        if state.waiting.is_empty() || !state.failed.is_empty() {
+            return None;
+        }
+        let ready = state.waiting.iter().copied().find(|place| {
+            let needs = shared.plan.stages[*place].needs();
+            needs.iter().all(|index| state.done.contains_key(index))
+        });
+        if let Some(place) = ready {
+            state.waiting.remove(&place);
+            let planned = &shared.plan.stages[place];
+            let needs = planned.needs();
+            let done = needs.iter().filter_map(|index| {
+                let image = state.done.get(index)?;
+                Some((*index, image.clone()))
+            });
+            let done = done.collect();
+            return Some((planned, state.bases.remove(&planned.index), done));
+        }
+        state = board
+            .changed
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+/// Builds one stage.
+fn build(
+    shared: &Shared<'_>,
+    planned: &PlannedStage,
+    found: Option<Found>,
+    images: &Mutex<Images<'_>>,
+    done: &BTreeMap<usize, Image>,
+) -> Result<Image> {
+    shared.interrupt.check()?;
+    let base = match (&planned.base, found) {
+        (StageBase::Stage(index), _) => done.get(index).cloned().unwrap_or_default(),
+        (_, Some(Found::Image(base))) => base.image,
+        (StageBase::Named(name), Some(Found::Directory(path))) => {
+            let directory = images::open_named(name, &path)?;
+            Image {
+                layers: vec![stage::layer_of(shared, &directory)?],
+                ..Image::default()
+            }
+        }
+        (_, Some(Found::Fetched(tree))) => Image {
+            layers: vec![stage::layer_of(shared, &*tree)?],
+            ..Image::default()
+        },
+        _ => Image::default(),
+    };
+    let (stage, text) = (stage::name(planned), stage::base_text(planned));
+    shared
+        .events
+        .send(Event::StageStarted { stage, base: text });
+    stage::execute(shared, planned, base, images, done)
+}
