@@ -15,7 +15,7 @@ use super::blocks::{BlockFormat, BlockMap};
 use super::error::{Error, Result};
 use super::read;
 use super::record::DataRange;
-use crate::digest::DiffId;
+use crate::digest::{DiffId, Digest};
 use crate::oci::Descriptor;
 use crate::store::{self, Sidecar, Store};
 
@@ -68,6 +68,12 @@ impl LayerData {
             (file, store.sidecar_path(which))
         };
         Ok(Self::new(file, path, map))
+    }
+
+    /// Whether a layer can be opened without unpacking it first.
+    pub(super) fn is_at_hand(store: &Store, blob: &Digest, diff_id: &DiffId) -> Result<bool> {
+        Ok(store.open_sidecar(Sidecar::Spool(*diff_id))?.is_some()
+            || (store.contains(blob)? && BlockMap::open(store, blob)?.is_some()))
     }
 
     /// Reads from an uncompressed tar, such as an archive's spool.

@@ -5,8 +5,7 @@
 
 use std::io::{self, BufRead, Read};
 
-use super::frame;
-use super::header::UNIT;
+use super::header::{self, UNIT};
 
 /// How a stream is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +62,7 @@ pub fn detect_archive(reader: impl Read + Send) -> Option<Packing> {
     let (packing, mut opened) = open(io::BufReader::new(reader)).ok()?;
     let mut header = [0; UNIT];
     opened.read_exact(&mut header).ok()?;
-    frame::is_header(&header).then_some(packing)
+    header::is_header(&header).then_some(packing)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use super::error::TarProblem;
-use super::header::{UNIT, padding};
+use super::header::{UNIT, is_header, padding};
 use crate::timestamp::Timestamp;
 
 /// The greatest length of an extended header, and of a long name, in bytes.
@@ -67,19 +67,6 @@ pub(super) struct Frames<R> {
     left: u64,
 }
 
-/// Whether 512 bytes are the header of an entry: its checksum is right.
-pub(super) fn is_header(unit: &[u8; UNIT]) -> bool {
-    let field = &unit[148..156];
-    let digits = field.trim_ascii_start();
-    let stored = digits
-        .iter()
-        .take_while(|byte| (b'0'..=b'7').contains(byte))
-        .fold(0_u32, |sum, digit| sum << 3 | u32::from(digit - b'0'));
-    let sum = |byte: &u8| u32::from(*byte);
-    let rest: u32 = unit[..148].iter().chain(&unit[156..]).map(sum).sum();
-    stored == rest + 8 * 32
-}
-
 impl<R: Read> Frames<R> {
     pub(super) fn new(reader: R) -> Self {
         Self {
@@ -131,6 +118,14 @@ impl<R: Read> Frames<R> {
             return Err(TarProblem::Truncated.into());
         }
         Ok(content)
+    }
+
+    /// Reads some of the content of the entry that `next` gave last; the caller knows where it ends.
+    pub(super) fn read_content(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let taken = self.reader.read(buffer)?;
+        self.position += taken as u64;
+        self.left -= taken as u64;
+        Ok(taken)
     }
 
     /// Skips what is left of the last entry.

@@ -30,6 +30,19 @@ pub fn padding(length: u64) -> usize {
     (UNIT - rest) % UNIT
 }
 
+/// Whether 512 bytes are the header of an entry: its checksum is right.
+pub(super) fn is_header(unit: &[u8; UNIT]) -> bool {
+    let field = &unit[148..156];
+    let digits = field.trim_ascii_start();
+    let stored = digits
+        .iter()
+        .take_while(|byte| (b'0'..=b'7').contains(byte))
+        .fold(0_u32, |sum, digit| sum << 3 | u32::from(digit - b'0'));
+    let sum = |byte: &u8| u32::from(*byte);
+    let rest: u32 = unit[..148].iter().chain(&unit[156..]).map(sum).sum();
+    stored == rest + 8 * 32
+}
+
 /// A capability attribute as it enters a layer: version 2, without the user namespace's root that version 3 names.
 /// None where it is something else.
 pub fn capability(value: &[u8]) -> Option<Vec<u8>> {

@@ -8,7 +8,7 @@ use crate::image_path::ImagePath;
 
 /// The headers of an archive's hard links. Unpacking applies each of them to the file that all names share, so the
 /// last one says what the file's mode, owner and time are. Only links are kept in memory.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct LinkHeaders {
     /// The first name behind each link's name.
     files: BTreeMap<ImagePath, ImagePath>,

@@ -1,8 +1,10 @@
 //! Layers: entries to tar and blob, tar to entries, and a file's bytes out of the middle of a blob.
 //!
 //! Follows the OCI image layer specification. `write` makes layers, `read` indexes those of others and archives,
-//! `index` answers what a layer holds, `data` opens a file's bytes. Nothing here unpacks into a directory.
+//! `index` answers what a layer holds, `data` opens a file's bytes,
+//! `visit` shows all of a layer to who unpacks it. Nothing here unpacks into a directory.
 
+mod ahead;
 pub mod archive;
 pub mod block;
 pub mod blocks;
@@ -16,10 +18,12 @@ pub mod index;
 mod index_writer;
 mod kept;
 mod link_headers;
+mod making;
 mod pipeline;
 pub mod read;
 pub mod record;
 mod sort;
+pub mod visit;
 pub mod whiteout;
 pub mod write;
 
@@ -31,4 +35,5 @@ pub use index::LayerIndex;
 pub use kept::read_kept;
 pub use read::{Archive, index_archive, index_layer, index_stream};
 pub use record::{DataRange, Mark, Record};
+pub use visit::{Visitor, makes_something, visit_layer};
 pub use write::{Layer, LayerOptions, LayerWriter};

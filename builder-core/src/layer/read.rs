@@ -7,16 +7,16 @@
 
 use std::io::{self, BufReader, Read, Write};
 
+use super::ahead;
 use super::data::LayerData;
 use super::decompress;
 use super::error::{Error, Result, TarProblem};
 use super::frame::{Frame, FrameError, Frames};
 use super::index::LayerIndex;
-use super::index_writer::{IndexWriter, Problem};
+use super::index_writer::Problem;
 use super::kept::Kept;
-use super::link_headers::LinkHeaders;
+use super::making::Making;
 use super::record::{DataRange, Record};
-use super::sort::Sorter;
 use super::whiteout::{self, Marker};
 use crate::digest::{DiffId, Hasher};
 use crate::entry::{Entry, EntryKind};
@@ -157,13 +157,14 @@ fn unpack_from<T>(
         inner,
         hasher: Hasher::new(),
     };
-    let mut buffered = BufReader::with_capacity(BUFFER, &mut hashing);
-    let visited = visit(&mut buffered);
-    let rest = match &visited {
-        Ok(_) => io::copy(&mut buffered, &mut io::sink()).map(|_| ()),
-        Err(_) => Ok(()),
-    };
-    drop(buffered);
+    let (visited, rest) = ahead::read(&mut hashing, |tar| {
+        let visited = visit(tar);
+        let rest = match &visited {
+            Ok(_) => io::copy(tar, &mut io::sink()).map(|_| ()),
+            Err(_) => Ok(()),
+        };
+        (visited, rest)
+    });
     Ok((visited, rest, hashing.hasher))
 }
 
@@ -225,7 +226,7 @@ impl What {
         }
     }
 
-    fn problem(&self, problem: Problem) -> Error {
+    pub(super) fn problem(&self, problem: Problem) -> Error {
         match problem {
             Problem::Other(error) => error,
             Problem::Tar(path, problem) => self.refuse(Some(path.as_relative().to_vec()), problem),
@@ -240,41 +241,39 @@ fn make_index(
     what: &What,
     mut kept: Option<&mut Kept>,
 ) -> Result<TemporaryFile> {
-    let mut sorter = Sorter::new(store);
-    let mut links = LinkHeaders::default();
+    let mut making = Making::new(store);
+    each_record(tar, what, |frames, record, number| {
+        if what.archive {
+            making.note_links(&record);
+        }
+        if let (Some(kept), Some(range)) = (&mut kept, &record.data)
+            && Kept::wants(&record.entry.path, range)
+        {
+            let content = frames.content(range.len);
+            kept.push(range, &content.map_err(|error| what.frame(error))?);
+        }
+        making.push(&record, number)
+    })?;
+    making.finish(store, what)
+}
+
+/// Calls `visit` with every entry that says something, and its number.
+pub(super) fn each_record<'t>(
+    tar: &'t mut dyn Read,
+    what: &What,
+    mut visit: impl FnMut(&mut Frames<&'t mut dyn Read>, Record, u64) -> Result<()>,
+) -> Result<()> {
     let mut frames = Frames::new(tar);
     let mut number = 0;
-    loop {
-        let frame = match frames.next() {
-            Ok(Some(frame)) => frame,
-            Ok(None) => break,
-            Err(error) => return Err(what.frame(error)),
-        };
+    while let Some(frame) = frames.next().map_err(|error| what.frame(error))? {
         number += 1;
         let read = read_record(&frame, !what.archive);
         let record = read.map_err(|problem| what.refuse(Some(frame.name.clone()), problem))?;
         if let Some(record) = record {
-            if what.archive {
-                links.note(&record);
-            }
-            if let (Some(kept), Some(range)) = (&mut kept, &record.data)
-                && Kept::wants(&record.entry.path, range)
-            {
-                let content = frames.content(range.len);
-                kept.push(range, &content.map_err(|error| what.frame(error))?);
-            }
-            sorter.push(&record, number)?;
+            visit(&mut frames, record, number)?;
         }
     }
-    let mut writer = IndexWriter::new(store)?;
-    let sorted = sorter.finish(|mut record, number| {
-        links.apply(&mut record);
-        writer.push(record, number)
-    });
-    sorted.map_err(|problem| what.problem(problem))?;
-    writer
-        .finish(store)
-        .map_err(|problem| what.problem(problem))
+    Ok(())
 }
 
 /// What an entry says; none where it says nothing in an image.

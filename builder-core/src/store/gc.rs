@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::error::{Error, Result};
 use super::lock::{Lock, Mode};
-use super::{Store, layout};
+use super::{Store, layout, roots};
 use crate::digest::Digest;
 use crate::oci::{Descriptor, ImageIndex, ImageManifest};
 
@@ -32,7 +32,9 @@ pub struct Collected {
     pub blobs: u64,
     /// Number of files about layers.
     pub sidecars: u64,
-    /// Bytes of both.
+    /// Number of laid out layers.
+    pub roots: u64,
+    /// Bytes of all of them.
     pub bytes: u64,
 }
 
@@ -67,6 +69,7 @@ impl Store {
         let mut collected = Collected::default();
         sweep_blobs(self, &marked, options, &mut collected)?;
         sweep_sidecars(self, &marked, options, &mut collected)?;
+        roots::sweep(self, &marked.diff_ids, options, &mut collected)?;
         Ok(collected)
     }
 }

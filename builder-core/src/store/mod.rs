@@ -12,6 +12,7 @@
 //!   layers/<diff ID>.kept    the bytes of a few files of a layer that isn't stored
 //!   layers/<digest>.origin   registries and repositories that have a blob
 //!   layers/<diff ID>.tar     an uncompressed copy of a layer that can't be read at random
+//!   roots/<encoding>/<key>/  a layer laid out as a directory: tree/, owners, and chain, which says of what
 //!   cache/                   build cache, written by the cache room
 //!   locks/use                shared: a build; exclusive: garbage collection
 //!   locks/index              exclusive: a change of index.json
@@ -31,6 +32,8 @@ pub mod gc;
 pub mod layout;
 pub mod lock;
 pub mod origin;
+pub mod remove;
+pub mod roots;
 pub mod sidecar;
 pub mod temporary;
 #[cfg(test)]
@@ -45,6 +48,7 @@ pub use error::{Error, Result};
 pub use gc::{Collected, GcOptions};
 pub use lock::Lock;
 pub use origin::BlobSource;
+pub use remove::{remove_at, remove_tree};
 pub use sidecar::Sidecar;
 pub use temporary::{TemporaryDirectory, TemporaryFile};
 
@@ -59,7 +63,16 @@ pub struct Store {
 }
 
 /// The folders of a store.
-const FOLDERS: &[&str] = &["blobs/sha256", "layers", "cache", "locks", "outputs", "tmp"];
+const FOLDERS: &[&str] = &[
+    "blobs/sha256",
+    "layers",
+    "roots/native",
+    "roots/recorded",
+    "cache",
+    "locks",
+    "outputs",
+    "tmp",
+];
 
 impl Store {
     /// Opens the store in `root`, makes it where it is missing, and deletes what killed processes left. Fails where

@@ -7,12 +7,13 @@
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
 use super::error::{Error, Result};
 use super::lock::{self, Mode};
+use super::remove::remove_tree;
 
 /// A locked file in `tmp/`; dropped, it is deleted.
 #[derive(Debug)]
@@ -73,7 +74,9 @@ impl io::Write for TemporaryFile {
 /// A locked directory in `tmp/`; dropped, it is deleted with all that is in it.
 #[derive(Debug)]
 pub struct TemporaryDirectory {
-    directory: tempfile::TempDir,
+    /// None once it was renamed.
+    directory: Option<tempfile::TempDir>,
+    path: PathBuf,
     _lock: File,
 }
 
@@ -93,7 +96,8 @@ impl TemporaryDirectory {
                 && directory.path().exists()
             {
                 return Ok(Self {
-                    directory,
+                    path: directory.path().to_owned(),
+                    directory: Some(directory),
                     _lock: lock,
                 });
             }
@@ -102,7 +106,39 @@ impl TemporaryDirectory {
 
     /// Where it lies.
     pub fn path(&self) -> &Path {
-        self.directory.path()
+        &self.path
+    }
+
+    /// Gives it its final name, unless something has that name already: then it is deleted. Gives whether it was
+    /// renamed.
+    pub fn rename(mut self, to: &Path) -> Result<bool> {
+        match std::fs::rename(&self.path, to) {
+            Ok(()) => {
+                if let Some(directory) = self.directory.take() {
+                    // It has another name: nothing is left to delete under the old one.
+                    let _ = directory.keep();
+                }
+                Ok(true)
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(Error::io("create", to)(error)),
+        }
+    }
+}
+
+impl Drop for TemporaryDirectory {
+    fn drop(&mut self) {
+        if let Some(directory) = self.directory.take() {
+            // What can't be deleted now is left to the next cleaning.
+            let _ = remove_tree(&directory.keep());
+        }
     }
 }
 
@@ -114,14 +150,8 @@ pub(super) fn clean(folder: &Path) -> Result<()> {
             continue;
         };
         if lock::try_lock(&file, &path, Mode::Exclusive)? {
-            let gone = if path.is_dir() {
-                std::fs::remove_dir_all(&path)
-            } else {
-                std::fs::remove_file(&path)
-            };
-            match gone {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => break,
-                _ => {}
+            if remove_tree(&path).is_err() {
+                break;
             }
         }
     }

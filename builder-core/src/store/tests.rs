@@ -1,6 +1,8 @@
 //! The store's promises: complete or absent, verified, shared by many.
 
+use std::fs::Permissions;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 use crate::oci::{ImageManifest, MediaType};
@@ -195,6 +197,11 @@ fn collection_keeps_what_tags_reach() {
             .unwrap();
     }
 
+    let root = store.root_path("native", &Digest::of(b"root"));
+    std::fs::create_dir_all(root.join("tree/hidden")).unwrap();
+    let hidden = Permissions::from_mode(0);
+    std::fs::set_permissions(root.join("tree/hidden"), hidden).unwrap();
+
     let options = GcOptions {
         keep: vec![wanted],
         ..GcOptions::default()
@@ -205,6 +212,7 @@ fn collection_keeps_what_tags_reach() {
     let expected = Collected {
         blobs: 1,
         sidecars: 1,
+        roots: 1,
         bytes: 4,
     };
     let dry = GcOptions {

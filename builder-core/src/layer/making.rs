@@ -1,0 +1,49 @@
+//! An index in the making, of records in the order of a tar.
+
+use super::error::Result;
+use super::index_writer::IndexWriter;
+use super::link_headers::LinkHeaders;
+use super::read::What;
+use super::record::Record;
+use super::sort::Sorter;
+use crate::store::{Store, TemporaryFile};
+
+/// Records that are sorted and then written.
+#[derive(Debug)]
+pub(super) struct Making {
+    sorter: Sorter,
+    links: LinkHeaders,
+}
+
+impl Making {
+    pub(super) fn new(store: &Store) -> Self {
+        Self {
+            sorter: Sorter::new(store),
+            links: LinkHeaders::default(),
+        }
+    }
+
+    /// Remembers what hard links of an archive say of themselves.
+    pub(super) fn note_links(&mut self, record: &Record) {
+        self.links.note(record);
+    }
+
+    /// Adds a record; `number` is its place in the tar.
+    pub(super) fn push(&mut self, record: &Record, number: u64) -> Result<()> {
+        self.sorter.push(record, number)
+    }
+
+    /// Writes the index; what is wrong with the whole shows here.
+    pub(super) fn finish(self, store: &Store, what: &What) -> Result<TemporaryFile> {
+        let mut writer = IndexWriter::new(store)?;
+        let links = self.links;
+        let sorted = self.sorter.finish(|mut record, number| {
+            links.apply(&mut record);
+            writer.push(record, number)
+        });
+        sorted.map_err(|problem| what.problem(problem))?;
+        writer
+            .finish(store)
+            .map_err(|problem| what.problem(problem))
+    }
+}

@@ -1,0 +1,335 @@
+//! Layers as directories of the store, and layers applied to one directory.
+//!
+//! A laid out layer lies in `roots/ENCODING/KEY`: `tree` is the directory, `owners` the side table if it isn't empty,
+//! `chain` the diff IDs that it was made of. The key is the layer's diff ID where the layer says everything itself. Where
+//! it only implies a directory, whose mode and owner the layers below know, and where it is a step's own upper
+//! directory, the key is the digest of all diff IDs from the bottom.
+
+use std::fmt::Write as _;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::chain::{Chain, READING};
+use super::overlay::set_opaque;
+use super::unpack::Unpacker;
+use super::{compare, trouble};
+use crate::digest::Digest;
+use crate::entry::{Entry, EntryKind};
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::Layer;
+use crate::image::view::View;
+use crate::image_path::ImagePath;
+use crate::interrupt::Interrupt;
+use crate::layer::{LayerIndex, Mark, Record, index_layer, visit_layer};
+use crate::sandbox::record::{OwnerEncoding, SideTable};
+use crate::store::{BlobSource, Store, TemporaryDirectory};
+use crate::timestamp::Timestamp;
+
+/// Sets file capabilities below a root, each as `security.capability` of version 2.
+pub type Capabilities<'a> = dyn Fn(&Path, &[(ImagePath, Vec<u8>)]) -> Result<()> + 'a;
+
+/// Lays out layers.
+#[derive(Clone, Copy)]
+pub struct Layouts<'a> {
+    /// Where the layers are, and where they are laid out.
+    pub store: &'a Store,
+    /// Where layers come from that the store doesn't hold.
+    pub source: Option<&'a dyn BlobSource>,
+    /// How owners are held.
+    pub encoding: OwnerEncoding,
+    /// Sets what only a user namespace may set. Called once for each layer that has any, where owners are recorded.
+    pub capabilities: &'a Capabilities<'a>,
+    /// Ends the work early.
+    pub interrupt: &'a Interrupt,
+}
+
+impl std::fmt::Debug for Layouts<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Layouts")
+            .field("store", &self.store)
+            .field("encoding", &self.encoding)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A layer as a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaidOut {
+    /// The directory, to be a lower directory of an overlay mount with `userxattr`.
+    pub tree: PathBuf,
+    /// Its side table; a file that isn't there is an empty one.
+    pub owners: PathBuf,
+}
+
+impl Layouts<'_> {
+    /// The layers as lower directories, from the bottom to the top. Those that are laid out already are used as they
+    /// are. The caller holds the store's lock for use, else a collection may delete them.
+    ///
+    /// # Errors
+    /// A layer that is damaged or contradicts those below it is [`ErrorKind::BaseImage`]; those of the store, of the
+    /// source, and of `capabilities`.
+    pub fn lowers(&self, layers: &[Layer]) -> Result<Vec<LaidOut>> {
+        (1..=layers.len())
+            .map(|count| self.lower(&layers[..count]))
+            .collect()
+    }
+
+    /// Lays out the last of some layers, unless that was done before.
+    fn lower(&self, layers: &[Layer]) -> Result<LaidOut> {
+        let Some((layer, below)) = layers.split_last() else {
+            let nothing = Error::new(ErrorKind::Internal, "no layer to lay out");
+            return Err(nothing);
+        };
+        for key in [layer.diff_id.0, chain_key(layers)] {
+            let path = self.store.root_path(self.name(), &key);
+            if path.join("tree").is_dir() {
+                return Ok(laid_out(&path));
+            }
+        }
+        let place = self.store.temporary_directory()?;
+        let tree = place.path().join("tree");
+        std::fs::create_dir(&tree).map_err(trouble("create", &tree, &ImagePath::root()))?;
+        let mut table = SideTable::default();
+        let implies = self.unpack(below, layer, &tree, &mut table, Target::Lower)?;
+        let key = if implies {
+            chain_key(layers)
+        } else {
+            layer.diff_id.0
+        };
+        self.keep(place, &key, layers, &table)
+    }
+
+    /// Applies `layers` in their order to one directory, in which `below` was applied before: whiteouts delete.
+    ///
+    /// # Errors
+    /// As for [`Layouts::lowers`]. What was written until then stays.
+    pub fn apply(
+        &self,
+        below: &[Layer],
+        layers: &[Layer],
+        root: &Path,
+        table: &mut SideTable,
+    ) -> Result<()> {
+        let mut all = below.to_vec();
+        for layer in layers {
+            self.unpack(&all, layer, root, table, Target::Root)?;
+            all.push(layer.clone());
+        }
+        Ok(())
+    }
+
+    /// Keeps the upper directory of a step as the laid out form of the layer that was made from it: the directory is
+    /// moved into the store, so it must be on the store's file system. Nothing may be in it that the layer leaves out,
+    /// except sockets.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn adopt(
+        &self,
+        below: &[Layer],
+        layer: &Layer,
+        upper: &Path,
+        table: &SideTable,
+    ) -> Result<()> {
+        let mut layers = below.to_vec();
+        layers.push(layer.clone());
+        let place = self.store.temporary_directory()?;
+        let moved = std::fs::rename(upper, place.path().join("tree"));
+        moved.map_err(trouble("move", upper, &ImagePath::root()))?;
+        self.keep(place, &chain_key(&layers), &layers, table)?;
+        Ok(())
+    }
+
+    fn name(&self) -> &'static str {
+        match self.encoding {
+            OwnerEncoding::Native => "native",
+            OwnerEncoding::Recorded => "recorded",
+        }
+    }
+
+    /// Gives a tree its place in the store.
+    fn keep(
+        &self,
+        place: TemporaryDirectory,
+        key: &Digest,
+        layers: &[Layer],
+        table: &SideTable,
+    ) -> Result<LaidOut> {
+        let write = |name: &str, text: String| {
+            let path = place.path().join(name);
+            let written = std::fs::write(&path, text);
+            written.map_err(trouble("write", &path, &ImagePath::root()))
+        };
+        write("chain", chain_text(layers))?;
+        if !table.is_empty() {
+            write("owners", table.to_text())?;
+        }
+        let path = self.store.keep_root(self.name(), key, place)?;
+        Ok(laid_out(&path))
+    }
+
+    /// Writes one layer below `root`; gives whether it implies a directory that it doesn't name.
+    fn unpack(
+        &self,
+        below: &[Layer],
+        layer: &Layer,
+        root: &Path,
+        table: &mut SideTable,
+        target: Target,
+    ) -> Result<bool> {
+        self.fetch(layer)?;
+        let mut unpacker = Unpacker::new(root, self.encoding, table)?;
+        if target == Target::Root && !below.is_empty() {
+            self.delete_hidden(layer, &mut unpacker)?;
+        }
+        let mut put = |record: &Record, content: &mut dyn Read| {
+            self.interrupt.check()?;
+            unpacker.put(record, content)
+        };
+        let (blob, diff_id) = (&layer.descriptor, &layer.diff_id);
+        let index = visit_layer(self.store, blob, diff_id, &mut put)?;
+        let mut layers = below.to_vec();
+        layers.push(layer.clone());
+        let view = View::new(self.store, &layers, "the image").with_source(self.source);
+        let implies = self.complete(&index, &view, &mut unpacker, target)?;
+        let capabilities = std::mem::take(&mut unpacker.capabilities);
+        drop(unpacker);
+        if !capabilities.is_empty() {
+            (self.capabilities)(root, &capabilities)?;
+        }
+        Ok(implies)
+    }
+
+    fn fetch(&self, layer: &Layer) -> Result<()> {
+        let blob = &layer.descriptor;
+        if let Some(source) = self.source
+            && self.store.blob_size(&blob.digest)? != Some(blob.size)
+        {
+            source.fetch(self.store, std::slice::from_ref(blob))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what a layer hides of the layers below.
+    fn delete_hidden(&self, layer: &Layer, unpacker: &mut Unpacker<'_>) -> Result<()> {
+        let (_, index) = index_layer(self.store, &layer.descriptor, Some(&layer.diff_id))?;
+        for record in &index {
+            let record = record?;
+            self.interrupt.check()?;
+            let path = &record.entry.path;
+            let done = if record.mark == Mark::Whiteout {
+                unpacker.delete(path)
+            } else if record.opaque {
+                unpacker.empty(path)
+            } else {
+                continue;
+            };
+            done.map_err(trouble("delete", unpacker.chain.root(), path))?;
+        }
+        Ok(())
+    }
+
+    /// Makes what only the whole layer tells: whiteouts, hard links, and what directories have. Gives whether a
+    /// directory is implied.
+    fn complete(
+        &self,
+        index: &LayerIndex,
+        view: &View<'_>,
+        unpacker: &mut Unpacker<'_>,
+        target: Target,
+    ) -> Result<bool> {
+        let mut targets = Chain::new(unpacker.chain.root(), READING)
+            .map_err(|error| unpacker.fail(&ImagePath::root(), error))?;
+        let mut implies = false;
+        let mut open: Vec<Entry> = Vec::new();
+        for record in index {
+            self.interrupt.check()?;
+            let record = record?;
+            let path = record.entry.path.clone();
+            while let Some(last) = open.pop_if(|last| !path.starts_with(&last.path)) {
+                close(unpacker, &last)?;
+            }
+            implies |= record.implicit && !path.is_root();
+            let done = match &record.entry.kind {
+                _ if record.mark == Mark::Whiteout => match target {
+                    Target::Lower => unpacker.hide(&path),
+                    Target::Root => Ok(()),
+                },
+                EntryKind::Directory => {
+                    let made = unpacker.chain.make(&path);
+                    let made = made.and_then(|directory| {
+                        if record.opaque && target == Target::Lower {
+                            set_opaque(std::os::fd::AsFd::as_fd(directory))?;
+                        }
+                        Ok(())
+                    });
+                    open.push(directory_entry(record, view, target)?);
+                    made
+                }
+                EntryKind::HardLink { target } => unpacker.link(&path, target, &mut targets),
+                // The tar of a layer of rbuild's has whole seconds, its index knows better.
+                EntryKind::File { .. } if record.entry.mtime.nanos != 0 => {
+                    unpacker.set_time(&record.entry)
+                }
+                _ => Ok(()),
+            };
+            done.map_err(|error| unpacker.fail(&path, error))?;
+        }
+        while let Some(last) = open.pop() {
+            close(unpacker, &last)?;
+        }
+        Ok(implies)
+    }
+}
+
+/// What a layer is unpacked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    /// A lower directory of its own: what it hides is marked.
+    Lower,
+    /// A root with the layers below: what it hides is deleted.
+    Root,
+}
+
+fn close(unpacker: &mut Unpacker<'_>, entry: &Entry) -> Result<()> {
+    let closed = unpacker.close(entry);
+    closed.map_err(|error| unpacker.fail(&entry.path, error))
+}
+
+/// What a directory has; the layers below know it where the layer only implies it.
+fn directory_entry(record: Record, view: &View<'_>, target: Target) -> Result<Entry> {
+    if !record.implicit {
+        return Ok(record.entry);
+    }
+    let path = record.entry.path;
+    if path.is_root() && target == Target::Lower {
+        // A mount's root is its upper directory, never a lower one.
+        return Ok(Entry::directory(path, Timestamp::default()));
+    }
+    let found = compare::find(view, &path)?;
+    Ok(found.map_or_else(
+        || Entry::directory(path, Timestamp::default()),
+        |node| node.entry,
+    ))
+}
+
+fn laid_out(path: &Path) -> LaidOut {
+    LaidOut {
+        tree: path.join("tree"),
+        owners: path.join("owners"),
+    }
+}
+
+/// The diff IDs from the bottom, a line each.
+fn chain_text(layers: &[Layer]) -> String {
+    let mut text = String::new();
+    for layer in layers {
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{}", layer.diff_id.0);
+    }
+    text
+}
+
+fn chain_key(layers: &[Layer]) -> Digest {
+    Digest::of(chain_text(layers).as_bytes())
+}

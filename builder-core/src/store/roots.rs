@@ -1,0 +1,85 @@
+//! Laid out layers: directories in `roots`, each complete or absent, shared by all builds.
+//!
+//! What is in them is the room `rootfs`'s business; this one knows where they lie and when they may go. Beside the tree
+//! lies the file `chain`: the diff IDs, from the bottom, of which it was made, a line each.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::error::{Error, Result};
+use super::gc::{Collected, GcOptions};
+use super::remove::remove_tree;
+use super::{Store, TemporaryDirectory};
+use crate::digest::Digest;
+
+/// The folders in `roots`: one for each way to say who owns a file.
+const ENCODINGS: [&str; 2] = ["native", "recorded"];
+
+impl Store {
+    /// Where a laid out layer lies, whether it is there or not. `encoding` is `native` or `recorded`.
+    pub fn root_path(&self, encoding: &str, key: &Digest) -> PathBuf {
+        self.root().join("roots").join(encoding).join(key.hex())
+    }
+
+    /// Gives a complete directory the name of a laid out layer. One that is there already stays.
+    pub fn keep_root(
+        &self,
+        encoding: &str,
+        key: &Digest,
+        made: TemporaryDirectory,
+    ) -> Result<PathBuf> {
+        let path = self.root_path(encoding, key);
+        made.rename(&path)?;
+        Ok(path)
+    }
+}
+
+/// Deletes the laid out layers that no marked image has.
+pub(super) fn sweep(
+    store: &Store,
+    marked: &BTreeSet<Digest>,
+    options: &GcOptions,
+    collected: &mut Collected,
+) -> Result<()> {
+    for encoding in ENCODINGS {
+        let folder = store.root().join("roots").join(encoding);
+        for found in std::fs::read_dir(&folder).map_err(Error::io("list", &folder))? {
+            let path = found.map_err(Error::io("list", &folder))?.path();
+            if top_layer(&path).is_some_and(|diff_id| marked.contains(&diff_id)) {
+                continue;
+            }
+            collected.roots += 1;
+            collected.bytes += bytes_of(&path);
+            if !options.dry_run {
+                remove_tree(&path).map_err(Error::io("delete", &path))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The diff ID of the layer that a directory holds; none where nobody can tell.
+fn top_layer(path: &Path) -> Option<Digest> {
+    let chain = std::fs::read_to_string(path.join("chain")).ok()?;
+    chain.lines().last()?.parse().ok()
+}
+
+/// The lengths of all files below `path`. What can't be listed counts nothing.
+fn bytes_of(path: &Path) -> u64 {
+    let mut bytes = 0;
+    let mut todo = vec![path.to_owned()];
+    while let Some(folder) = todo.pop() {
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        for entry in entries {
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
+            if metadata.is_dir() {
+                todo.push(entry.path());
+            } else if metadata.is_file() {
+                bytes += metadata.len();
+            }
+        }
+    }
+    bytes
+}
