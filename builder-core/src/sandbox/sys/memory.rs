@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "no safe wrapper covers process_vm_readv(2)")]
 
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::io::{Errno, Result};
 
@@ -178,10 +178,10 @@ pub(crate) fn statx_bytes(statx: &libc::statx) -> &[u8] {
 }
 
 /// Binds a socket to an address as the bytes of it stand in the caller's memory.
-pub(crate) fn bind(socket: BorrowedFd<'_>, address: &[u8]) -> Result<()> {
+pub(crate) fn bind(socket: impl AsFd, address: &[u8]) -> Result<()> {
     let length = libc::socklen_t::try_from(address.len()).map_err(|_| Errno::INVAL)?;
     // SAFETY: the kernel reads `length` bytes of the address, which are there, and copies them before use.
-    let result = unsafe { libc::bind(socket.as_raw_fd(), address.as_ptr().cast(), length) };
+    let result = unsafe { libc::bind(socket.as_fd().as_raw_fd(), address.as_ptr().cast(), length) };
     if result < 0 {
         Err(last_error())
     } else {
@@ -225,8 +225,8 @@ mod tests {
     #[test]
     fn memory_is_written_and_read() {
         let pid = std::process::id();
-        let place = vec![0_u8; 9000];
-        write(pid, place.as_ptr() as u64, &[7; 9000]).unwrap();
+        let mut place = vec![0_u8; 9000];
+        write(pid, place.as_mut_ptr() as u64, &[7; 9000]).unwrap();
         let mut copy = vec![0; 9000];
         read_exact(pid, place.as_ptr() as u64, &mut copy).unwrap();
         assert_eq!(copy, [7; 9000]);
