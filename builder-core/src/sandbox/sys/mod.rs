@@ -1,1 +1,5 @@
 //! The only unsafe code: system calls that no safe wrapper covers, each with the reason why it is sound.
+
+pub(crate) mod ids;
+pub(crate) mod memory;
+pub(crate) mod seccomp;

@@ -1,0 +1,347 @@
+//! System calls by name, and their numbers: the machine's own, and those of its 32-bit programs.
+
+/// Declares the calls, with the number each has natively (as the libc crate names it) and for 32-bit programs.
+macro_rules! calls {
+    ($(#[doc = $doc:literal] $name:ident = $number:ident;)* legacy: $(#[doc = $old_doc:literal] $old:ident = $old_number:ident;)*) => {
+        /// A system call that a supervisor answers.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum Call {
+            $(#[doc = $doc] $name,)*
+            $(#[doc = $old_doc] $old,)*
+        }
+
+        /// Numbers of the machine's own programs.
+        pub(crate) const NATIVE: &[(u32, Call)] = &[
+            $((libc::$number as u32, Call::$name),)*
+            // Newer machines have only the forms that take a directory.
+            $(#[cfg(target_arch = "x86_64")] (libc::$old_number as u32, Call::$old),)*
+        ];
+    };
+}
+
+calls! {
+    /// `fchown(2)`
+    Fchown = SYS_fchown;
+    /// `fchownat(2)`
+    Fchownat = SYS_fchownat;
+    /// `setuid(2)`
+    Setuid = SYS_setuid;
+    /// `setgid(2)`
+    Setgid = SYS_setgid;
+    /// `setreuid(2)`
+    Setreuid = SYS_setreuid;
+    /// `setregid(2)`
+    Setregid = SYS_setregid;
+    /// `setresuid(2)`
+    Setresuid = SYS_setresuid;
+    /// `setresgid(2)`
+    Setresgid = SYS_setresgid;
+    /// `setfsuid(2)`
+    Setfsuid = SYS_setfsuid;
+    /// `setfsgid(2)`
+    Setfsgid = SYS_setfsgid;
+    /// `setgroups(2)`
+    Setgroups = SYS_setgroups;
+    /// `prctl(2)`
+    Prctl = SYS_prctl;
+    /// `capset(2)`
+    Capset = SYS_capset;
+    /// `getuid(2)`
+    Getuid = SYS_getuid;
+    /// `geteuid(2)`
+    Geteuid = SYS_geteuid;
+    /// `getgid(2)`
+    Getgid = SYS_getgid;
+    /// `getegid(2)`
+    Getegid = SYS_getegid;
+    /// `getresuid(2)`
+    Getresuid = SYS_getresuid;
+    /// `getresgid(2)`
+    Getresgid = SYS_getresgid;
+    /// `getgroups(2)`
+    Getgroups = SYS_getgroups;
+    /// `fstat(2)`
+    Fstat = SYS_fstat;
+    /// `newfstatat(2)`
+    Newfstatat = SYS_newfstatat;
+    /// `statx(2)`
+    Statx = SYS_statx;
+    /// `openat(2)`
+    Openat = SYS_openat;
+    /// `openat2(2)`
+    Openat2 = SYS_openat2;
+    /// `mkdirat(2)`
+    Mkdirat = SYS_mkdirat;
+    /// `symlinkat(2)`
+    Symlinkat = SYS_symlinkat;
+    /// `mknodat(2)`
+    Mknodat = SYS_mknodat;
+    /// `bind(2)`
+    Bind = SYS_bind;
+    /// `renameat2(2)`
+    Renameat2 = SYS_renameat2;
+    /// `renameat(2)`
+    Renameat = SYS_renameat;
+    /// `linkat(2)`
+    Linkat = SYS_linkat;
+    /// `utimensat(2)`
+    Utimensat = SYS_utimensat;
+    /// `execve(2)`
+    Execve = SYS_execve;
+    /// `execveat(2)`
+    Execveat = SYS_execveat;
+    /// `setxattr(2)`
+    Setxattr = SYS_setxattr;
+    /// `lsetxattr(2)`
+    Lsetxattr = SYS_lsetxattr;
+    /// `fsetxattr(2)`
+    Fsetxattr = SYS_fsetxattr;
+    /// `getxattr(2)`
+    Getxattr = SYS_getxattr;
+    /// `lgetxattr(2)`
+    Lgetxattr = SYS_lgetxattr;
+    /// `fgetxattr(2)`
+    Fgetxattr = SYS_fgetxattr;
+    /// `listxattr(2)`
+    Listxattr = SYS_listxattr;
+    /// `llistxattr(2)`
+    Llistxattr = SYS_llistxattr;
+    /// `flistxattr(2)`
+    Flistxattr = SYS_flistxattr;
+    /// `removexattr(2)`
+    Removexattr = SYS_removexattr;
+    /// `lremovexattr(2)`
+    Lremovexattr = SYS_lremovexattr;
+    /// `fremovexattr(2)`
+    Fremovexattr = SYS_fremovexattr;
+    /// `chroot(2)`
+    Chroot = SYS_chroot;
+    /// `exit_group(2)`
+    ExitGroup = SYS_exit_group;
+    /// `readlinkat(2)`
+    Readlinkat = SYS_readlinkat;
+    /// `faccessat(2)`
+    Faccessat = SYS_faccessat;
+    /// `faccessat2(2)`
+    Faccessat2 = SYS_faccessat2;
+    legacy:
+    /// `chown(2)`
+    Chown = SYS_chown;
+    /// `lchown(2)`
+    Lchown = SYS_lchown;
+    /// `stat(2)`
+    Stat = SYS_stat;
+    /// `lstat(2)`
+    Lstat = SYS_lstat;
+    /// `open(2)`
+    Open = SYS_open;
+    /// `creat(2)`
+    Creat = SYS_creat;
+    /// `mkdir(2)`
+    Mkdir = SYS_mkdir;
+    /// `symlink(2)`
+    Symlink = SYS_symlink;
+    /// `mknod(2)`
+    Mknod = SYS_mknod;
+    /// `rename(2)`
+    Rename = SYS_rename;
+    /// `link(2)`
+    Link = SYS_link;
+    /// `readlink(2)`
+    Readlink = SYS_readlink;
+    /// `access(2)`
+    Access = SYS_access;
+}
+
+/// Numbers of 32-bit programs: i386.
+///
+/// Only calls whose arguments mean the same; `stat64` and the calls of 16-bit ids, which nothing uses any more, go to
+/// the kernel.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const COMPAT: &[(u32, Call)] = &[
+    (295, Call::Openat),
+    (296, Call::Mkdirat),
+    (297, Call::Mknodat),
+    (298, Call::Fchownat),
+    (302, Call::Renameat),
+    (303, Call::Linkat),
+    (304, Call::Symlinkat),
+    (305, Call::Readlinkat),
+    (307, Call::Faccessat),
+    (320, Call::Utimensat),
+    (353, Call::Renameat2),
+    (358, Call::Execveat),
+    (361, Call::Bind),
+    (383, Call::Statx),
+];
+
+/// Numbers of 32-bit programs: arm.
+///
+/// Only calls whose arguments mean the same; `stat64` and the calls of 16-bit ids, which nothing uses any more, go to
+/// the kernel.
+#[cfg(target_arch = "aarch64")]
+pub(crate) const COMPAT: &[(u32, Call)] = &[
+    (322, Call::Openat),
+    (323, Call::Mkdirat),
+    (324, Call::Mknodat),
+    (325, Call::Fchownat),
+    (329, Call::Renameat),
+    (330, Call::Linkat),
+    (331, Call::Symlinkat),
+    (332, Call::Readlinkat),
+    (334, Call::Faccessat),
+    (348, Call::Utimensat),
+    (382, Call::Renameat2),
+    (387, Call::Execveat),
+    (282, Call::Bind),
+    (397, Call::Statx),
+];
+
+/// Numbers that i386 and arm share.
+pub(crate) const COMPAT_COMMON: &[(u32, Call)] = &[
+    (5, Call::Open),
+    (8, Call::Creat),
+    (9, Call::Link),
+    (11, Call::Execve),
+    (14, Call::Mknod),
+    (33, Call::Access),
+    (38, Call::Rename),
+    (39, Call::Mkdir),
+    (61, Call::Chroot),
+    (83, Call::Symlink),
+    (85, Call::Readlink),
+    (172, Call::Prctl),
+    (185, Call::Capset),
+    (198, Call::Lchown),
+    (199, Call::Getuid),
+    (200, Call::Getgid),
+    (201, Call::Geteuid),
+    (202, Call::Getegid),
+    (203, Call::Setreuid),
+    (204, Call::Setregid),
+    (205, Call::Getgroups),
+    (206, Call::Setgroups),
+    (207, Call::Fchown),
+    (208, Call::Setresuid),
+    (209, Call::Getresuid),
+    (210, Call::Setresgid),
+    (211, Call::Getresgid),
+    (212, Call::Chown),
+    (213, Call::Setuid),
+    (214, Call::Setgid),
+    (215, Call::Setfsuid),
+    (216, Call::Setfsgid),
+    (226, Call::Setxattr),
+    (227, Call::Lsetxattr),
+    (228, Call::Fsetxattr),
+    (229, Call::Getxattr),
+    (230, Call::Lgetxattr),
+    (231, Call::Fgetxattr),
+    (232, Call::Listxattr),
+    (233, Call::Llistxattr),
+    (234, Call::Flistxattr),
+    (235, Call::Removexattr),
+    (236, Call::Lremovexattr),
+    (237, Call::Fremovexattr),
+    (437, Call::Openat2),
+    (439, Call::Faccessat2),
+];
+
+/// `AUDIT_ARCH_X86_64`, `AUDIT_ARCH_AARCH64`: the machine's own programs.
+pub(crate) const NATIVE_ARCH: u32 = if cfg!(target_arch = "x86_64") {
+    0xC000_003E
+} else {
+    0xC000_00B7
+};
+/// `AUDIT_ARCH_I386`, `AUDIT_ARCH_ARM`: its 32-bit programs.
+pub(crate) const COMPAT_ARCH: u32 = if cfg!(target_arch = "x86_64") {
+    0x4000_0003
+} else {
+    0x4000_0028
+};
+
+/// The call behind a number.
+pub(crate) fn call(arch: u32, number: u32) -> Option<Call> {
+    let named = |table: &[(u32, Call)]| {
+        table
+            .iter()
+            .find(|entry| entry.0 == number)
+            .map(|entry| entry.1)
+    };
+    match arch {
+        NATIVE_ARCH => named(NATIVE),
+        COMPAT_ARCH => named(COMPAT_COMMON).or_else(|| named(COMPAT)),
+        _ => None,
+    }
+}
+
+impl Call {
+    /// Which argument names the directory that a path starts from, and which the path. None for calls without a path.
+    pub(crate) fn path_arguments(self) -> Option<(Option<usize>, usize)> {
+        match self {
+            Self::Fchownat
+            | Self::Newfstatat
+            | Self::Statx
+            | Self::Openat
+            | Self::Openat2
+            | Self::Mkdirat
+            | Self::Mknodat
+            | Self::Renameat
+            | Self::Renameat2
+            | Self::Linkat
+            | Self::Utimensat
+            | Self::Execveat
+            | Self::Readlinkat
+            | Self::Faccessat
+            | Self::Faccessat2 => Some((Some(0), 1)),
+            Self::Symlinkat => Some((Some(1), 2)),
+            Self::Symlink => Some((None, 1)),
+            Self::Chown
+            | Self::Lchown
+            | Self::Stat
+            | Self::Lstat
+            | Self::Open
+            | Self::Creat
+            | Self::Mkdir
+            | Self::Mknod
+            | Self::Rename
+            | Self::Link
+            | Self::Readlink
+            | Self::Access
+            | Self::Execve
+            | Self::Chroot
+            | Self::Setxattr
+            | Self::Lsetxattr
+            | Self::Getxattr
+            | Self::Lgetxattr
+            | Self::Listxattr
+            | Self::Llistxattr
+            | Self::Removexattr
+            | Self::Lremovexattr => Some((None, 0)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_name_one_call_each() {
+        let compat = [COMPAT_COMMON, COMPAT].concat();
+        for table in [NATIVE, &compat] {
+            let mut numbers: Vec<u32> = table.iter().map(|entry| entry.0).collect();
+            numbers.sort_unstable();
+            let all = numbers.len();
+            numbers.dedup();
+            assert_eq!(numbers.len(), all);
+        }
+        assert_eq!(call(COMPAT_ARCH, 212), Some(Call::Chown));
+        assert_eq!(
+            call(NATIVE_ARCH, libc::SYS_fchownat as u32),
+            Some(Call::Fchownat)
+        );
+        assert_eq!(call(1, 1), None);
+    }
+}

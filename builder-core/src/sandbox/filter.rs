@@ -1,0 +1,489 @@
+//! The seccomp program of a RUN: what it may not call, and what its supervisor answers. Pure: it only computes.
+#![allow(dead_code, reason = "used by the engines")]
+
+use libc::sock_filter;
+
+use crate::sandbox::calls::{COMPAT, COMPAT_ARCH, COMPAT_COMMON, Call, NATIVE, NATIVE_ARCH};
+
+/// What a program decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Policy {
+    /// Which calls a supervisor answers.
+    pub notified: Notified,
+    /// Whether calls that no build needs fail, as under a container runtime.
+    pub deny: bool,
+}
+
+/// Which calls a supervisor answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notified {
+    /// None.
+    Nothing,
+    /// Ids, owners and devices: one user id stands for all.
+    Owners,
+    /// Devices alone: ids are real.
+    Devices,
+    /// Paths below `/proc`, `/sys` and `/dev`, which a root without mounts has not.
+    Files,
+}
+
+const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
+const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+
+/// When a verdict holds, by the low half of an argument; otherwise the call is allowed.
+#[derive(Clone, Copy)]
+enum Test {
+    Always,
+    /// Any of these bits is set.
+    Any(u32, u32),
+    /// None of these bits is set.
+    None(u32, u32),
+    /// The argument is one of two values.
+    Either(u32, u32, u32),
+}
+
+struct Rule {
+    number: u32,
+    test: Test,
+    verdict: u32,
+}
+
+/// Namespaces that `clone(2)` makes; `CLONE_NEWTIME` overlaps with its exit signal.
+const CLONE_NAMESPACES: u32 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET) as u32;
+/// Namespaces that `unshare(2)` makes.
+const UNSHARE_NAMESPACES: u32 = CLONE_NAMESPACES | 0x80;
+
+/// Calls that fail with `EPERM`, by the machine's own numbers.
+const DENIED: &[libc::c_long] = &[
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_userfaultfd,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    OPEN_TREE_ATTR,
+    libc::SYS_pivot_root,
+    libc::SYS_setns,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_reboot,
+    libc::SYS_quotactl,
+    QUOTACTL_FD,
+    libc::SYS_acct,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_lookup_dcookie,
+    libc::SYS_nfsservctl,
+];
+const OPEN_TREE_ATTR: libc::c_long = 467;
+const QUOTACTL_FD: libc::c_long = 443;
+
+/// The same for 32-bit programs; what i386 and arm share first.
+const COMPAT_DENIED: &[u32] = &[
+    21, 52, 51, 79, 87, 88, 115, 128, 129, 131, 169, 404, 428, 429, 430, 431, 432, 433, 442, 443,
+    467,
+];
+#[cfg(target_arch = "x86_64")]
+const COMPAT_DENIED_MORE: &[u32] = &[
+    22, 25, 217, 253, 264, 283, 286, 287, 288, 336, 342, 346, 350, 357, 374,
+];
+#[cfg(target_arch = "aarch64")]
+const COMPAT_DENIED_MORE: &[u32] = &[
+    218, 249, 262, 309, 310, 311, 347, 364, 371, 375, 379, 386, 388, 401,
+];
+/// `unshare(2)` of 32-bit programs.
+const COMPAT_UNSHARE: u32 = if cfg!(target_arch = "x86_64") {
+    310
+} else {
+    337
+};
+/// `clone(2)` of 32-bit programs.
+const COMPAT_CLONE: u32 = 120;
+/// `io_uring_setup`, `io_uring_enter`, `io_uring_register` and `clone3`, whose numbers are the same everywhere.
+///
+/// Work in an `io_uring` escapes the filter, and the flags of `clone3` are in memory, where no filter can read them:
+/// programs fall back to other calls on `ENOSYS`.
+const ABSENT: &[u32] = &[425, 426, 427, 435];
+
+/// The program of a policy.
+pub(crate) fn program(policy: &Policy) -> Vec<sock_filter> {
+    let native = compile(&native_rules(policy));
+    let compat = compile(&compat_rules(policy));
+    let mut program = vec![load(4)];
+    // A block is entered where its architecture matches; jumps over blocks may be long, so they are unconditional.
+    for (arch, block) in [(NATIVE_ARCH, native), (COMPAT_ARCH, compat)] {
+        program.push(jump(libc::BPF_JEQ, arch, 1, 0));
+        program.push(statement(libc::BPF_JMP | libc::BPF_JA, block.len() as u32));
+        program.extend(block);
+    }
+    program.push(verdict(ALLOW));
+    program
+}
+
+fn native_rules(policy: &Policy) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    if policy.deny {
+        rules.extend(DENIED.iter().map(|&number| always(number as u32, EPERM)));
+        rules.extend(ABSENT.iter().map(|&number| always(number, ENOSYS)));
+        rules.push(any(libc::SYS_unshare as u32, UNSHARE_NAMESPACES));
+        rules.push(any(libc::SYS_clone as u32, CLONE_NAMESPACES));
+    }
+    notify(policy.notified, NATIVE, &mut rules);
+    rules
+}
+
+fn compat_rules(policy: &Policy) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    if policy.deny {
+        let denied = COMPAT_DENIED.iter().chain(COMPAT_DENIED_MORE);
+        rules.extend(denied.map(|&number| always(number, EPERM)));
+        rules.extend(ABSENT.iter().map(|&number| always(number, ENOSYS)));
+        rules.push(any(COMPAT_UNSHARE, UNSHARE_NAMESPACES));
+        rules.push(any(COMPAT_CLONE, CLONE_NAMESPACES));
+    }
+    notify(policy.notified, COMPAT_COMMON, &mut rules);
+    notify(policy.notified, COMPAT, &mut rules);
+    rules
+}
+
+fn always(number: u32, verdict: u32) -> Rule {
+    Rule {
+        number,
+        test: Test::Always,
+        verdict,
+    }
+}
+
+fn any(number: u32, flags: u32) -> Rule {
+    Rule {
+        number,
+        test: Test::Any(0, flags),
+        verdict: EPERM,
+    }
+}
+
+fn notify(notified: Notified, table: &[(u32, Call)], rules: &mut Vec<Rule>) {
+    let test = match notified {
+        Notified::Nothing => return,
+        Notified::Owners => owners,
+        Notified::Devices => devices,
+        Notified::Files => files,
+    };
+    for &(number, call) in table {
+        if let Some(test) = test(call) {
+            rules.push(Rule {
+                number,
+                test,
+                verdict: NOTIFY,
+            });
+        }
+    }
+}
+
+fn owners(call: Call) -> Option<Test> {
+    Some(match call {
+        Call::Open => Test::Any(1, libc::O_CREAT as u32),
+        Call::Openat => Test::Any(2, libc::O_CREAT as u32),
+        Call::Prctl => Test::Either(
+            0,
+            libc::PR_SET_KEEPCAPS as u32,
+            libc::PR_SET_SECUREBITS as u32,
+        ),
+        Call::Utimensat => Test::Any(3, libc::AT_SYMLINK_NOFOLLOW as u32),
+        Call::Readlink | Call::Readlinkat | Call::Access | Call::Faccessat | Call::Faccessat2 => {
+            return None;
+        }
+        _ => Test::Always,
+    })
+}
+
+fn devices(call: Call) -> Option<Test> {
+    let shown = matches!(
+        call,
+        Call::Stat | Call::Lstat | Call::Fstat | Call::Newfstatat | Call::Statx
+    );
+    (shown || matches!(call, Call::Mknod | Call::Mknodat)).then_some(Test::Always)
+}
+
+fn files(call: Call) -> Option<Test> {
+    Some(match call {
+        // Of a descriptor, which is real.
+        Call::Newfstatat => Test::None(3, libc::AT_EMPTY_PATH as u32),
+        Call::Statx => Test::None(2, libc::AT_EMPTY_PATH as u32),
+        Call::Open
+        | Call::Openat
+        | Call::Openat2
+        | Call::Creat
+        | Call::Stat
+        | Call::Lstat
+        | Call::Readlink
+        | Call::Readlinkat
+        | Call::Access
+        | Call::Faccessat
+        | Call::Faccessat2
+        | Call::Getxattr
+        | Call::Lgetxattr
+        | Call::Listxattr
+        | Call::Llistxattr => Test::Always,
+        _ => return None,
+    })
+}
+
+/// The rules of one architecture, in the order given: the first for a number counts.
+fn compile(rules: &[Rule]) -> Vec<sock_filter> {
+    let mut block = vec![load(0)];
+    if cfg!(target_arch = "x86_64") {
+        // Numbers of the x32 programs, which no kernel in use runs. -1 is a call that a tracer has cancelled.
+        block.push(jump(libc::BPF_JGE, 0x4000_0000, 0, 2));
+        block.push(jump(libc::BPF_JEQ, u32::MAX, 1, 0));
+        block.push(verdict(ENOSYS));
+    }
+    for rule in rules {
+        let body = body(rule);
+        block.push(jump(libc::BPF_JEQ, rule.number, 0, body.len() as u8));
+        block.extend(body);
+    }
+    block.push(verdict(ALLOW));
+    block
+}
+
+fn body(rule: &Rule) -> Vec<sock_filter> {
+    let (hit, miss) = (verdict(rule.verdict), verdict(ALLOW));
+    // Low half of an argument, on machines that store it first.
+    let argument = |index: u32| load(16 + 8 * index);
+    match rule.test {
+        Test::Always => vec![hit],
+        Test::Any(index, bits) => {
+            vec![argument(index), jump(libc::BPF_JSET, bits, 0, 1), hit, miss]
+        }
+        Test::None(index, bits) => {
+            vec![argument(index), jump(libc::BPF_JSET, bits, 1, 0), hit, miss]
+        }
+        Test::Either(index, one, other) => vec![
+            argument(index),
+            jump(libc::BPF_JEQ, one, 1, 0),
+            jump(libc::BPF_JEQ, other, 0, 1),
+            hit,
+            miss,
+        ],
+    }
+}
+
+fn load(offset: u32) -> sock_filter {
+    statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset)
+}
+
+fn verdict(value: u32) -> sock_filter {
+    statement(libc::BPF_RET | libc::BPF_K, value)
+}
+
+fn statement(code: u32, k: u32) -> sock_filter {
+    sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: 0,
+        k,
+    }
+}
+
+fn jump(test: u32, k: u32, yes: u8, no: u8) -> sock_filter {
+    sock_filter {
+        code: (libc::BPF_JMP | test | libc::BPF_K) as u16,
+        jt: yes,
+        jf: no,
+        k,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Executes a program as the kernel would.
+    fn run(program: &[sock_filter], arch: u32, number: u32, args: [u64; 6]) -> u32 {
+        let word = |offset: u32| match offset {
+            0 => number,
+            4 => arch,
+            low if (low - 16).is_multiple_of(8) => args[(low as usize - 16) / 8] as u32,
+            other => panic!("offset {other}"),
+        };
+        let (mut at, mut a) = (0, 0);
+        loop {
+            let step = program[at];
+            let (code, k) = (u32::from(step.code), step.k);
+            at += 1;
+            let test = match code & 0xf7 {
+                code if code == libc::BPF_LD | libc::BPF_ABS => {
+                    a = word(k);
+                    continue;
+                }
+                code if code == libc::BPF_RET => return k,
+                code if code == libc::BPF_JMP | libc::BPF_JA => {
+                    at += k as usize;
+                    continue;
+                }
+                code if code == libc::BPF_JMP | libc::BPF_JEQ => a == k,
+                code if code == libc::BPF_JMP | libc::BPF_JGE => a >= k,
+                code if code == libc::BPF_JMP | libc::BPF_JSET => a & k != 0,
+                other => panic!("code {other}"),
+            };
+            at += usize::from(if test { step.jt } else { step.jf });
+        }
+    }
+
+    #[track_caller]
+    fn check(notified: Notified, arch: u32, number: libc::c_long, args: &[u64], expected: u32) {
+        let program = program(&Policy {
+            notified,
+            deny: true,
+        });
+        let mut all = [0; 6];
+        all[..args.len()].copy_from_slice(args);
+        assert_eq!(
+            run(&program, arch, number as u32, all),
+            expected,
+            "call {number} {args:?}"
+        );
+    }
+
+    #[test]
+    fn what_no_build_needs_fails() {
+        let ns = libc::CLONE_NEWNS as u64;
+        for (number, args, expected) in [
+            (libc::SYS_mount, [0, 0], EPERM),
+            (libc::SYS_bpf, [0, 0], EPERM),
+            (libc::SYS_setns, [0, 0], EPERM),
+            (libc::SYS_unshare, [ns, 0], EPERM),
+            (libc::SYS_unshare, [0x80, 0], EPERM),
+            (libc::SYS_unshare, [0, 0], ALLOW),
+            (
+                libc::SYS_unshare,
+                [libc::CLONE_FS as u64 | libc::CLONE_FILES as u64, 0],
+                ALLOW,
+            ),
+            (libc::SYS_clone, [libc::CLONE_NEWUSER as u64 | 17, 0], EPERM),
+            (libc::SYS_clone, [libc::CLONE_VM as u64 | 17, ns], ALLOW),
+            (libc::SYS_clone3, [0, 0], ENOSYS),
+            (libc::SYS_io_uring_setup, [0, 0], ENOSYS),
+            (libc::SYS_ptrace, [0, 0], ALLOW),
+            (libc::SYS_sethostname, [0, 0], ALLOW),
+            (libc::SYS_read, [0, 0], ALLOW),
+            (libc::SYS_seccomp, [1, 8], ALLOW),
+        ] {
+            check(Notified::Nothing, NATIVE_ARCH, number, &args, expected);
+        }
+        for (number, args, expected) in [
+            (21, [0], EPERM),
+            (i64::from(COMPAT_UNSHARE), [ns], EPERM),
+            (120, [ns], EPERM),
+            (120, [17], ALLOW),
+            (435, [0], ENOSYS),
+            (212, [0], ALLOW),
+        ] {
+            check(Notified::Nothing, COMPAT_ARCH, number, &args, expected);
+        }
+    }
+
+    #[test]
+    fn unknown_architectures_are_left_alone() {
+        check(Notified::Owners, 0x8000_0016, libc::SYS_mount, &[], ALLOW);
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn x32_programs_have_no_calls() {
+        check(
+            Notified::Owners,
+            NATIVE_ARCH,
+            0x4000_0000 + 165,
+            &[],
+            ENOSYS,
+        );
+        check(Notified::Owners, NATIVE_ARCH, 0xFFFF_FFFF, &[], ALLOW);
+    }
+
+    #[test]
+    fn each_duty_hears_of_its_calls() {
+        let (create, nofollow) = (libc::O_CREAT as u64, libc::AT_SYMLINK_NOFOLLOW as u64);
+        let empty = libc::AT_EMPTY_PATH as u64;
+        for (notified, number, args, expected) in [
+            (Notified::Owners, libc::SYS_openat, [0, 0, 0, 0], ALLOW),
+            (
+                Notified::Owners,
+                libc::SYS_openat,
+                [0, 0, create | 1, 0],
+                NOTIFY,
+            ),
+            (Notified::Owners, libc::SYS_fchownat, [0, 0, 0, 0], NOTIFY),
+            (Notified::Owners, libc::SYS_prctl, [8, 0, 0, 0], NOTIFY),
+            (Notified::Owners, libc::SYS_prctl, [28, 0, 0, 0], NOTIFY),
+            (Notified::Owners, libc::SYS_prctl, [15, 0, 0, 0], ALLOW),
+            (Notified::Owners, libc::SYS_utimensat, [0, 0, 0, 0], ALLOW),
+            (
+                Notified::Owners,
+                libc::SYS_utimensat,
+                [0, 0, 0, nofollow],
+                NOTIFY,
+            ),
+            (Notified::Owners, libc::SYS_readlinkat, [0, 0, 0, 0], ALLOW),
+            (Notified::Owners, libc::SYS_fstat, [0, 0, 0, 0], NOTIFY),
+            (Notified::Owners, libc::SYS_mount, [0, 0, 0, 0], EPERM),
+            (Notified::Devices, libc::SYS_mknodat, [0, 0, 0, 0], NOTIFY),
+            (Notified::Devices, libc::SYS_statx, [0, 0, 0, 0], NOTIFY),
+            (Notified::Devices, libc::SYS_fchownat, [0, 0, 0, 0], ALLOW),
+            (Notified::Files, libc::SYS_openat, [0, 0, 0, 0], NOTIFY),
+            (
+                Notified::Files,
+                libc::SYS_newfstatat,
+                [0, 0, 0, empty],
+                ALLOW,
+            ),
+            (
+                Notified::Files,
+                libc::SYS_newfstatat,
+                [0, 0, 0, nofollow],
+                NOTIFY,
+            ),
+            (Notified::Files, libc::SYS_statx, [0, 0, empty, 0], ALLOW),
+            (Notified::Files, libc::SYS_fchownat, [0, 0, 0, 0], ALLOW),
+            (Notified::Nothing, libc::SYS_fchownat, [0, 0, 0, 0], ALLOW),
+        ] {
+            check(notified, NATIVE_ARCH, number, &args, expected);
+        }
+        check(Notified::Owners, COMPAT_ARCH, 212, &[], NOTIFY);
+        check(Notified::Owners, COMPAT_ARCH, 199, &[], NOTIFY);
+    }
+
+    #[test]
+    fn the_longest_program_fits() {
+        let program = program(&Policy {
+            notified: Notified::Owners,
+            deny: true,
+        });
+        // BPF_MAXINSNS
+        assert!(program.len() < 4096, "{}", program.len());
+    }
+}

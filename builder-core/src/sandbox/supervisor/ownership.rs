@@ -1,0 +1,113 @@
+//! `chown(2)` and its relatives: the kernel does all but the ids, which are recorded.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, Gid, Uid, chownat};
+use rustix::io::{Errno, Result};
+
+use crate::sandbox::calls::Call;
+use crate::sandbox::record::OwnerRecord;
+use crate::sandbox::supervisor::Reply;
+use crate::sandbox::supervisor::caller::Caller;
+use crate::sandbox::supervisor::identity::{CHOWN, Credentials};
+use crate::sandbox::supervisor::owners::Keeper;
+use crate::sandbox::supervisor::records;
+
+/// Leaves an id as it is.
+const SAME: u32 = u32::MAX;
+
+impl Keeper {
+    /// Changes the owner of an object.
+    pub(super) fn chown(&mut self, caller: &Caller<'_>) -> Result<Reply> {
+        let (object, uid, gid) = match caller.call {
+            Call::Fchown => (
+                caller.opened(caller.descriptor(0))?,
+                caller.word(1),
+                caller.word(2),
+            ),
+            Call::Fchownat => {
+                let (directory, path) = caller.path()?;
+                let flags = caller.descriptor(4);
+                if flags & !(libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) != 0 {
+                    return Err(Errno::INVAL);
+                }
+                let object = if path.is_empty() && flags & libc::AT_EMPTY_PATH != 0 {
+                    caller.opened(directory)?
+                } else {
+                    caller.object(directory, &path, flags & libc::AT_SYMLINK_NOFOLLOW == 0)?
+                };
+                (object, caller.word(2), caller.word(3))
+            }
+            call => {
+                let (directory, path) = caller.path()?;
+                let object = caller.object(directory, &path, call == Call::Chown)?;
+                (object, caller.word(1), caller.word(2))
+            }
+        };
+        let stat = records::look(&object)?;
+        let old = records::read(&self.table, &object, &stat).unwrap_or_default();
+        let credentials = self.processes.of(caller.proc, caller.pid());
+        if !may_change(&credentials, old, uid, gid) {
+            return Err(Errno::PERM);
+        }
+        touch(&object, uid != SAME, gid != SAME)?;
+        let new = OwnerRecord {
+            uid: if uid == SAME { old.uid } else { uid },
+            gid: if gid == SAME { old.gid } else { gid },
+            device: old.device,
+        };
+        if new != old {
+            records::write(&mut self.table, &object, stat.st_mode, new)?;
+        }
+        Ok(Reply::Value(0))
+    }
+}
+
+/// Whether the kernel would let somebody change an owner.
+fn may_change(credentials: &Credentials, old: OwnerRecord, uid: u32, gid: u32) -> bool {
+    let owns = credentials.user.file == old.uid;
+    credentials.can(CHOWN)
+        || (uid == SAME || owns && uid == old.uid)
+            && (gid == SAME || owns && (gid == old.gid || credentials.in_group(gid)))
+}
+
+/// Changes the real owner to the one that there is. The kernel copies the file up, takes off what a change of owner
+/// takes off, sets the time of change, and fails where it would.
+pub(super) fn touch(object: &OwnedFd, user: bool, group: bool) -> Result<()> {
+    let (user, group) = (user.then_some(Uid::ROOT), group.then_some(Gid::ROOT));
+    chownat(object, c"", user, group, AtFlags::EMPTY_PATH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::supervisor::Identity;
+
+    #[test]
+    fn owners_change_as_the_kernel_lets_them() {
+        let identity = |uid| Identity {
+            uid,
+            gid: 100,
+            groups: vec![7],
+        };
+        let file = OwnerRecord::owner(5, 100);
+        for (who, uid, gid, expected) in [
+            (0, 9, 9, true),
+            (5, SAME, SAME, true),
+            (5, 5, SAME, true),
+            (5, 6, SAME, false),
+            (5, SAME, 7, true),
+            (5, SAME, 8, false),
+            (5, 5, 100, true),
+            (6, SAME, 100, false),
+            (6, SAME, SAME, true),
+        ] {
+            let credentials = Credentials::new(&identity(who));
+            assert_eq!(
+                may_change(&credentials, file, uid, gid),
+                expected,
+                "{who} {uid} {gid}"
+            );
+        }
+    }
+}

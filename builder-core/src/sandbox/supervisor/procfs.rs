@@ -1,0 +1,81 @@
+//! What `/proc` says about a process.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::{Errno, Result, read};
+
+/// What a process is, from its `status` file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Status {
+    /// Its thread group: the process of a thread.
+    pub group: u32,
+    /// Its parent.
+    pub parent: u32,
+    /// The bits that new files don't get.
+    pub umask: u32,
+    /// Its effective capabilities.
+    pub capabilities: u64,
+}
+
+impl Status {
+    /// Reads it.
+    pub(super) fn read(proc: BorrowedFd<'_>, pid: u32) -> Result<Self> {
+        Self::parse(&read_small(proc, &format!("{pid}/status"))?).ok_or(Errno::SRCH)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let field = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name))?;
+            Some(line[name.len()..].trim())
+        };
+        Some(Self {
+            group: field("Tgid:")?.parse().ok()?,
+            parent: field("PPid:")?.parse().ok()?,
+            umask: field("Umask:")
+                .and_then(|mask| u32::from_str_radix(mask, 8).ok())
+                .unwrap_or(0o022),
+            capabilities: field("CapEff:")
+                .and_then(|set| u64::from_str_radix(set, 16).ok())
+                .unwrap_or(0),
+        })
+    }
+}
+
+/// Reads a file of a few lines.
+pub(super) fn read_small(proc: BorrowedFd<'_>, path: &str) -> Result<String> {
+    let file = openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut bytes = vec![0; 4096];
+    let mut have = 0;
+    loop {
+        let count = read(&file, &mut bytes[have..])?;
+        have += count;
+        if count == 0 {
+            break;
+        }
+        if have == bytes.len() {
+            bytes.resize(have * 2, 0);
+        }
+    }
+    bytes.truncate(have);
+    // Names of processes may be any bytes.
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read() {
+        let text = "Name:\tsh\nUmask:\t0027\nState:\tS (sleeping)\nTgid:\t12\nNgid:\t0\nPid:\t13\nPPid:\t7\nCapEff:\t0000000008000000\n";
+        let expected = Status {
+            group: 12,
+            parent: 7,
+            umask: 0o027,
+            capabilities: 1 << 27,
+        };
+        assert_eq!(Status::parse(text), Some(expected));
+        assert_eq!(Status::parse("Tgid:\tx\n"), None);
+    }
+}
