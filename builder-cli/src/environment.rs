@@ -26,6 +26,8 @@ pub(crate) struct Environment {
     pub(crate) terminal: bool,
     /// Whether standard output is a terminal.
     pub(crate) output_terminal: bool,
+    /// This program's own file.
+    pub(crate) program: Option<PathBuf>,
     /// How many threads run at once.
     pub(crate) processors: usize,
 }
@@ -39,6 +41,7 @@ impl Environment {
             now: Timestamp::from_system_time(SystemTime::now()),
             terminal: std::io::stderr().is_terminal(),
             output_terminal: std::io::stdout().is_terminal(),
+            program: std::env::current_exe().ok(),
             processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         }
     }

@@ -14,10 +14,13 @@
     reason = "a flag is there or not, with a value or without"
 )]
 
+pub(crate) mod run;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use run::{ModeFlags, RunFlags};
 
 /// Builds OCI images from Dockerfiles: no daemon, no root, no container runtime.
 #[derive(Debug, Parser)]
@@ -51,6 +54,8 @@ pub(crate) enum Command {
         /// Host and port [default: docker.io]
         registry: Option<String>,
     },
+    /// Say how RUN would be executed on this machine, and why not better
+    Doctor(DoctorFlags),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -67,6 +72,17 @@ pub(crate) struct StoreFlags {
     /// Directory of the store [default: $RBUILD_ROOT, $XDG_DATA_HOME/rbuild or ~/.local/share/rbuild]
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
+}
+
+/// The flags of `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorFlags {
+    /// RUN.
+    #[command(flatten)]
+    pub(crate) mode: ModeFlags,
+    /// Where the store is.
+    #[command(flatten)]
+    pub(crate) store: StoreFlags,
 }
 
 /// How registries are reached.
@@ -200,7 +216,7 @@ pub(crate) struct BuildFlags {
     #[arg(long, value_name = "KIND[:LEVEL]")]
     pub(crate) compression: Option<String>,
 
-    /// Number of threads that compress at once [default: the number of processors]
+    /// Number of threads that compress, and of stages that are built, at once [default: the number of processors]
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<usize>,
 
@@ -243,6 +259,10 @@ pub(crate) struct BuildFlags {
     /// Accept a `# syntax=` line that names a foreign frontend
     #[arg(long)]
     pub(crate) ignore_syntax: bool,
+
+    /// RUN.
+    #[command(flatten)]
+    pub(crate) run: RunFlags,
 
     /// Where the store is.
     #[command(flatten)]
@@ -287,18 +307,6 @@ pub(crate) struct DockerFlags {
     pub(crate) cache_to: Vec<String>,
     /// Refused by name
     #[arg(long, hide = true)]
-    pub(crate) secret: Vec<String>,
-    /// Refused by name
-    #[arg(long, hide = true)]
-    pub(crate) ssh: Vec<String>,
-    /// Refused by name
-    #[arg(long, hide = true)]
-    pub(crate) network: Option<String>,
-    /// Refused by name
-    #[arg(long, hide = true)]
-    pub(crate) add_host: Vec<String>,
-    /// Refused by name
-    #[arg(long, hide = true)]
     pub(crate) allow: Vec<String>,
     /// Refused by name
     #[arg(long, hide = true)]
@@ -327,9 +335,6 @@ pub(crate) struct DockerFlags {
     /// Refused by name
     #[arg(long, hide = true)]
     pub(crate) call: Option<String>,
-    /// Refused by name
-    #[arg(long, hide = true)]
-    pub(crate) run_mode: Option<String>,
 }
 
 /// Puts the word `build` where it was left out: before anything that is no command and asks for no help.
@@ -344,6 +349,7 @@ pub(crate) fn with_command(arguments: impl IntoIterator<Item = OsString>) -> Vec
         "push",
         "login",
         "logout",
+        "doctor",
         "completions",
         "manual",
         "help",

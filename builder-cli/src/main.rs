@@ -20,6 +20,8 @@ use environment::Environment;
 use flags::{BuildFlags, Cli, Command};
 
 fn main() -> ExitCode {
+    // A build starts this program again to execute RUN.
+    builder_core::sandbox::enter_if_asked();
     let cli = Cli::parse_from(flags::with_command(std::env::args_os()));
     let environment = Environment::read();
     let interrupt = Interrupt::from_flag(catch_signals());
@@ -65,6 +67,7 @@ fn run(command: Command, environment: &Environment, interrupt: &Interrupt) -> Re
         Command::Logout { registry } => {
             command::login::logout(registry.as_deref(), environment).map(|()| exit_code::DONE)
         }
+        Command::Doctor(flags) => command::doctor::run(&flags, environment, interrupt),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "rbuild", &mut script);

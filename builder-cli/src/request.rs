@@ -4,6 +4,7 @@ mod contexts;
 mod docker;
 mod elsewhere;
 mod outputs;
+mod run;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use crate::flags::BuildFlags;
 use crate::network;
 
 pub(crate) use contexts::Input;
+pub(crate) use run::isolation;
 
 /// An error about the command line.
 fn usage(message: impl Into<String>) -> Error {
@@ -52,6 +54,8 @@ pub(crate) fn make(
         .as_deref()
         .map_or(Ok(Compression::DEFAULT), compression)?;
     request.threads = flags.jobs.unwrap_or(environment.processors).max(1);
+    request.jobs = request.threads;
+    request.run = run::options(&flags.run, environment)?;
     request.epoch = epoch(flags, environment)?;
     request.ignore_syntax = flags.ignore_syntax;
     let parsed = outputs::parse(&flags.outputs, flags.push, &references, environment)?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod build;
 pub(crate) mod check;
+pub(crate) mod doctor;
 pub(crate) mod images;
 pub(crate) mod login;
 pub(crate) mod plan;

@@ -10,21 +10,28 @@ use crate::flags::DockerFlags;
 
 /// Refuses, with the reason, what rbuild can't do. None is swallowed.
 pub(super) fn refuse(flags: &DockerFlags) -> Result<()> {
-    const NO_RUN: &str = "it only matters to RUN, which this version of rbuild does not execute";
+    const NO_GROUPS: &str = "an ordinary user can limit no memory and no processors";
     const NO_CACHE: &str = "this version of rbuild has no build cache";
     const NO_DAEMON: &str = "there is no daemon that could be told";
     let attestation =
         |value: &Option<String>| value.as_deref().is_some_and(|value| value != "false");
     for (given, flag, reason) in [
-        (!flags.secret.is_empty(), "--secret", NO_RUN),
-        (!flags.ssh.is_empty(), "--ssh", NO_RUN),
-        (flags.network.is_some(), "--network", NO_RUN),
-        (!flags.add_host.is_empty(), "--add-host", NO_RUN),
-        (flags.run_mode.is_some(), "--run-mode", NO_RUN),
-        (flags.shm_size.is_some(), "--shm-size", NO_RUN),
-        (!flags.ulimit.is_empty(), "--ulimit", NO_RUN),
-        (flags.memory.is_some(), "--memory", NO_RUN),
-        (!flags.allow.is_empty(), "--allow", NO_RUN),
+        (
+            flags.shm_size.is_some(),
+            "--shm-size",
+            "/dev/shm has 64 MB; use RUN --mount=type=tmpfs",
+        ),
+        (
+            !flags.ulimit.is_empty(),
+            "--ulimit",
+            "RUN has the limits of its caller; use ulimit in the shell",
+        ),
+        (flags.memory.is_some(), "--memory", NO_GROUPS),
+        (
+            flags.allow.iter().any(|right| right != "network.host"),
+            "--allow",
+            "rbuild has no more rights than its caller; `network.host` is accepted",
+        ),
         (!flags.cache_from.is_empty(), "--cache-from", NO_CACHE),
         (!flags.cache_to.is_empty(), "--cache-to", NO_CACHE),
         (flags.builder.is_some(), "--builder", NO_DAEMON),

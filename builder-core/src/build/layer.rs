@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventSink, StepId};
+use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
 use crate::layer::{Layer, LayerOptions, LayerWriter};
 use crate::store::Store;
@@ -74,6 +75,31 @@ impl<'a> LayerMaker<'a> {
         Ok(())
     }
 
+    /// Appends one entry as it is. A regular file comes with its bytes.
+    pub(crate) fn put(&mut self, entry: &Entry, content: Option<&mut dyn Read>) -> Result<()> {
+        self.interrupt.check()?;
+        refuse_marker(entry)?;
+        match content {
+            Some(inner) => {
+                let interrupt = self.interrupt;
+                let mut reader = Stoppable { inner, interrupt };
+                let written = self.writer.append(entry, Some(&mut reader));
+                written.map_err(|error| match self.interrupt.check() {
+                    Err(stopped) => stopped,
+                    Ok(()) => error.into(),
+                })?;
+            }
+            None => self.writer.append(entry, None)?,
+        }
+        self.tell();
+        Ok(())
+    }
+
+    /// Hides a path of the layers below.
+    pub(crate) fn whiteout(&mut self, path: &ImagePath) -> Result<()> {
+        Ok(self.writer.append_whiteout(path)?)
+    }
+
     fn tell(&mut self) {
         let done_bytes = self.writer.bytes();
         if done_bytes - self.told >= PROGRESS_BYTES {
@@ -94,12 +120,12 @@ impl<'a> LayerMaker<'a> {
 }
 
 /// Reads a file until someone asks to stop, in the middle of it if need be.
-struct Stoppable<'a> {
-    inner: Box<dyn Read + Send + 'a>,
+struct Stoppable<'a, R> {
+    inner: R,
     interrupt: &'a Interrupt,
 }
 
-impl Read for Stoppable<'_> {
+impl<R: Read> Read for Stoppable<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.interrupt.is_set() {
             return Err(io::Error::other("interrupted"));

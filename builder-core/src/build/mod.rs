@@ -5,6 +5,7 @@
 mod arrival;
 mod copy;
 pub mod elsewhere;
+mod finder;
 pub mod git;
 mod images;
 mod layer;
@@ -13,6 +14,7 @@ mod permissions;
 mod planning;
 pub mod remote;
 pub mod request;
+mod run;
 mod schedule;
 mod stage;
 mod target;
@@ -31,7 +33,6 @@ use crate::interrupt::Interrupt;
 use crate::layer::LayerOptions;
 use crate::output::{self, Bundle};
 use crate::plan::Plan;
-use crate::plan::step::Step;
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::Registry;
@@ -41,6 +42,7 @@ use crate::timestamp::Timestamp;
 use images::Images;
 use remote::Remote;
 use request::{BuildRequest, ContextSource};
+use run::Runner;
 use stage::Shared;
 
 /// What a build made.
@@ -96,8 +98,12 @@ pub fn build(
             diagnostic,
         });
     }
-    refuse_run(&planned.plan, &request)?;
     let plan = &planned.plan;
+    let runner = Runner::find(plan, file, store, &request.run, interrupt)?;
+    if let Some(runner) = &runner {
+        let message = format!("RUN is executed by {}", runner.describe());
+        events.send(Event::Notice { message });
+    }
     let epoch = plan.epoch.map(Timestamp::from_seconds).or(request.epoch);
     let now = epoch.unwrap_or(request.now);
     let shared = Shared {
@@ -116,6 +122,7 @@ pub fn build(
             threads: request.threads.max(1),
         },
         now,
+        runner: runner.as_ref(),
         plan,
         events,
         source: registry.as_ref().map(|registry| registry as _),
@@ -204,15 +211,6 @@ fn open_context(store: &Store, request: &BuildRequest) -> Result<Option<Context>
             let outputs = output::record::outputs_in(store, path);
             Context::open(path, ignore_files, &outputs, "the build context").map(Some)
         }
-    }
-}
-
-/// Refuses a plan that needs RUN, after everything else has been checked.
-fn refuse_run(plan: &Plan, request: &BuildRequest) -> Result<()> {
-    let mut steps = plan.stages.iter().flat_map(|stage| &stage.steps);
-    match steps.find(|step| matches!(step.step, Step::Run(_))) {
-        Some(step) => Err(stage::refuse_run().at(&request.dockerfile, step.span)),
-        None => Ok(()),
     }
 }
 

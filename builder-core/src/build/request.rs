@@ -1,6 +1,7 @@
 //! What a build is asked to do: plain values, one struct for the caller to fill.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,9 +13,11 @@ use crate::layer::Compression;
 use crate::layer::archive::ArchiveTree;
 use crate::output::Output;
 use crate::plan::PlanOptions;
+use crate::plan::step::RunNetwork;
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::{Credentials, RegistryOptions};
+use crate::sandbox::choose::{RunIds, RunMode};
 use crate::source::SourceFile;
 use crate::timestamp::Timestamp;
 
@@ -60,8 +63,59 @@ pub struct BuildRequest {
     pub registry: Option<RegistryAccess>,
     /// `--pull`: when a registry is asked for an image.
     pub pull: PullPolicy,
+    /// How RUN is executed.
+    pub run: RunOptions,
     /// `--push`: whether the result goes to the registries of its references.
     pub push: bool,
+}
+
+/// How RUN is executed, and what it is given.
+#[derive(Clone, Default)]
+pub struct RunOptions {
+    /// The program that is started as `PROGRAM __sandbox` to execute RUN: one that calls
+    /// [`enter_if_asked`](crate::sandbox::enter_if_asked) first in its `main`, such as the caller itself. Without one,
+    /// RUN is refused.
+    pub sandbox_program: Option<PathBuf>,
+    /// `--run-mode`.
+    pub mode: RunMode,
+    /// `--run-ids`.
+    pub ids: RunIds,
+    /// `--network`: what RUN without a flag of its own has.
+    pub network: RunNetwork,
+    /// `--add-host`: names and addresses for `/etc/hosts`.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// `--secret`: values by id. They reach no layer, no message and no disk.
+    pub secrets: BTreeMap<String, Secret>,
+    /// `--ssh`: where keys come from, by id.
+    pub ssh: BTreeMap<String, SshSource>,
+}
+
+/// The value of a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Vec<u8>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl std::fmt::Debug for RunOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunOptions")
+            .field("sandbox_program", &self.sandbox_program)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where the keys of an ssh mount come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SshSource {
+    /// The socket of an agent (`SSH_AUTH_SOCK`).
+    Agent(PathBuf),
+    /// Files with private keys, without a passphrase.
+    Keys(Vec<PathBuf>),
 }
 
 /// How registries are reached.
@@ -169,6 +223,7 @@ impl BuildRequest {
             transport: None,
             registry: None,
             pull: PullPolicy::default(),
+            run: RunOptions::default(),
             push: false,
         }
     }

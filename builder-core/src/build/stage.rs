@@ -1,16 +1,16 @@
 //! One stage, step by step. The only place that gives an error the place of its instruction.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use crate::build::copy::{self, CopyInput};
-use crate::build::elsewhere::FetchedTree;
-use crate::build::images::{Found, Images, open_named};
+use crate::build::finder::Finder;
+use crate::build::images::Images;
 use crate::build::layer::LayerMaker;
 use crate::build::remote::Remote;
+use crate::build::run::{self, RunInput, Runner, StageRoot};
 use crate::build::workdir;
-use crate::context::Context;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventSink};
@@ -20,13 +20,12 @@ use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
 use crate::layer::{Layer as NewLayer, LayerOptions};
 use crate::oci::config::History;
-use crate::plan::step::{CopyFrom, CopyStep, StageBase, Step};
+use crate::plan::step::{StageBase, Step};
 use crate::plan::{Plan, PlannedStage, PlannedStep};
 use crate::source::SourceFile;
 use crate::store::{BlobSource, Store};
 use crate::timestamp::Timestamp;
 use crate::tree::Tree;
-use crate::tree::files::Files;
 use crate::tree::graft::Graft;
 use crate::tree::merge::merge;
 
@@ -44,6 +43,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) options: LayerOptions,
     /// The time of what is made now, clamped already.
     pub(crate) now: Timestamp,
+    /// What executes RUN, where the plan has any.
+    pub(crate) runner: Option<&'a Runner<'a>>,
     /// The plan.
     pub(crate) plan: &'a Plan,
     /// Where to tell.
@@ -55,8 +56,8 @@ pub(crate) struct Shared<'a> {
 }
 
 /// Executes a stage on top of what it starts from. `done` holds the results of earlier stages.
-pub(crate) fn execute(
-    shared: &Shared<'_>,
+pub(crate) fn execute<'a>(
+    shared: &Shared<'a>,
     stage: &PlannedStage,
     base: Image,
     images: &Mutex<Images<'_>>,
@@ -65,10 +66,17 @@ pub(crate) fn execute(
     let mut image = base;
     let mut view =
         View::new(shared.store, &image.layers, describe(stage)).with_source(shared.source);
+    let mut root = StageRoot::default();
+    let finder = Finder {
+        shared,
+        stage,
+        images,
+        done,
+    };
     for step in &stage.steps {
         shared.interrupt.check()?;
         let started = begin(shared, stage, step);
-        let layer = execute_step(shared, stage, step, &view, images, done);
+        let layer = execute_step(&finder, step, &image.layers, &view, &mut root);
         let layer = layer.map_err(|error| error.at(shared.file, step.span))?;
         if step.in_history {
             image
@@ -96,11 +104,6 @@ pub(crate) fn execute(
     image.config = stage.config.clone();
     image.config.history = told;
     Ok(image)
-}
-
-/// The images, which stages built side by side look up one after the other.
-fn lock<'m, 'i>(images: &'m Mutex<Images<'i>>) -> MutexGuard<'m, Images<'i>> {
-    images.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How messages name a stage.
@@ -152,14 +155,14 @@ fn history(shared: &Shared<'_>, step: &PlannedStep, empty_layer: bool) -> Histor
 }
 
 /// Executes one step; the layer that it made, if it makes any.
-fn execute_step(
-    shared: &Shared<'_>,
-    stage: &PlannedStage,
+fn execute_step<'a>(
+    finder: &Finder<'_, 'a, '_>,
     step: &PlannedStep,
-    view: &View<'_>,
-    images: &Mutex<Images<'_>>,
-    done: &BTreeMap<usize, Image>,
+    layers: &[Layer],
+    view: &View<'a>,
+    root: &mut StageRoot,
 ) -> Result<Option<NewLayer>> {
+    let shared = finder.shared;
     let maker = || {
         LayerMaker::new(
             shared.store,
@@ -173,7 +176,7 @@ fn execute_step(
         Step::Config => Ok(None),
         Step::Workdir(step) => workdir::execute(step, view, shared.now, maker()?).map(Some),
         Step::Copy(step) => {
-            let source = Source::find(shared, stage, step, images, done)?;
+            let source = finder.find(&step.from)?;
             let (file, now, remote) = (shared.file, shared.now, &shared.remote);
             let input = CopyInput {
                 step,
@@ -185,86 +188,20 @@ fn execute_step(
             };
             copy::execute(&input, maker()?).map(Some)
         }
-        Step::Run(_) => Err(refuse_run()),
-    }
-}
-
-/// The error for an instruction that this version can't execute.
-pub(crate) fn refuse_run() -> Error {
-    Error::new(
-        ErrorKind::Run,
-        "this version of rbuild does not execute RUN yet",
-    )
-    .with_help("build a `--target` that needs no RUN, or copy the files that it would make")
-}
-
-/// Where a COPY looks its sources up.
-enum Source<'a> {
-    Shared(&'a dyn Tree),
-    Context(Box<Context>),
-    Fetched(Arc<FetchedTree>),
-    View(Box<View<'a>>),
-    Nothing(Files),
-}
-
-impl<'a> Source<'a> {
-    fn find(
-        shared: &Shared<'a>,
-        stage: &PlannedStage,
-        step: &CopyStep,
-        images: &Mutex<Images<'_>>,
-        done: &BTreeMap<usize, Image>,
-    ) -> Result<Self> {
-        let view = |layers: &[Layer], name: String| {
-            let view = View::new(shared.store, layers, name);
-            Self::View(Box::new(view.with_source(shared.source)))
-        };
-        Ok(match &step.from {
-            CopyFrom::Context => shared
-                .context
-                .map_or_else(|| Self::Nothing(Files::default()), Self::Shared),
-            CopyFrom::Stage(index) => {
-                let found = done.get(index).ok_or_else(|| {
-                    Error::new(
-                        ErrorKind::Internal,
-                        format!("stage {index} is copied from before it is built"),
-                    )
-                })?;
-                let stage = shared
-                    .plan
-                    .stages
-                    .iter()
-                    .find(|stage| stage.index == *index);
-                view(
-                    &found.layers,
-                    stage.map_or_else(|| format!("stage {index}"), describe),
-                )
-            }
-            CopyFrom::Named(context) => match lock(images).named(context, &stage.platform)? {
-                Found::Directory(path) => Self::Context(Box::new(open_named(context, &path)?)),
-                Found::Image(base) => view(&base.image.layers, format!("the image `{context}`")),
-                Found::Fetched(tree) => Self::Fetched(tree),
-                Found::Nothing => Self::Nothing(Files::default()),
-            },
-            CopyFrom::Image(reference) => {
-                let base = lock(images)
-                    .image(&reference.value, &stage.platform)
-                    .map_err(|error| error.at(shared.file, reference.span))?;
-                view(
-                    &base.image.layers,
-                    format!("the image `{}`", reference.value),
-                )
-            }
-        })
-    }
-
-    fn tree(&self) -> &dyn Tree {
-        match self {
-            Self::Shared(context) => *context,
-            Self::Context(context) => &**context,
-            Self::Fetched(tree) => &**tree,
-            Self::View(view) => &**view,
-            Self::Nothing(files) => files,
+        Step::Run(run) => {
+            let runner = shared
+                .runner
+                .ok_or_else(|| Error::new(ErrorKind::Internal, "a RUN was not prepared for"))?;
+            let input = RunInput {
+                runner,
+                shared,
+                step: run,
+                id: step.id,
+                layers,
+                base: view,
+                sources: finder,
+            };
+            run::execute(&input, root, maker()?).map(Some)
         }
     }
 }

@@ -18,6 +18,7 @@ mod overlay;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod unpack;
 mod walk;
 
@@ -27,6 +28,7 @@ use std::path::Path;
 pub use layouts::{Capabilities, LaidOut, Layouts};
 pub use overlay::{overlay_changes, prepare_upper};
 pub use snapshot::Snapshot;
+pub use tree::{lay_out_empty, lay_out_tree};
 pub use walk::walk_changes;
 
 use crate::entry::Entry;

@@ -1,5 +1,4 @@
 //! The seccomp program of a RUN: what it may not call, and what its supervisor answers. Pure: it only computes.
-#![allow(dead_code, reason = "used by the engines")]
 
 use libc::sock_filter;
 

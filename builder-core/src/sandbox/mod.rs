@@ -1,7 +1,29 @@
 //! Executing a RUN: a process in a root file system of its own, without privileges and without a container runtime.
+//!
+//! Two engines: namespaces of an ordinary user, and a chroot behind Landlock for root in a container that forbids
+//! namespaces. Which one a machine allows is found out by trying (`probe`, `choose`). A helper process does the work
+//! (`launch` starts it, `enter` is its beginning): only a process with one thread may change its namespaces. In it,
+//! `init` starts the command and a supervisor answers the system calls for which the kernel alone has no good answer.
+//!
+//! `docs/sandbox.md` says what is isolated and what is shared.
 
 mod calls;
+pub mod choose;
+mod chroot;
+mod command;
+mod engine;
+mod enter;
 mod filter;
+mod init;
+pub mod launch;
+mod mounts;
+mod namespaces;
+mod places;
+pub mod probe;
 pub mod record;
+pub mod spec;
 mod supervisor;
 mod sys;
+
+pub use enter::enter_if_asked;
+pub use launch::{Finished, Helper, TakeOutput};

@@ -2,7 +2,6 @@
 //!
 //! Two duties. Where one user id stands for all, the supervisor plays the ids and owners that real root would have
 //! ([`Owners`]). Where nothing can be mounted, it serves `/proc`, `/sys` and devices ([`VirtualFiles`]).
-#![allow(dead_code, reason = "used by the engines")]
 
 mod caller;
 mod create;
@@ -27,7 +26,7 @@ use rustix::io::{Errno, Result};
 
 pub(crate) use crate::sandbox::supervisor::identity::Identity;
 pub(crate) use crate::sandbox::supervisor::owners::Owners;
-pub(crate) use crate::sandbox::supervisor::virtual_files::{MemoryFile, VirtualFiles};
+pub(crate) use crate::sandbox::supervisor::virtual_files::{SecretFile, VirtualFiles};
 
 use crate::sandbox::calls::call;
 use crate::sandbox::record::SideTable;

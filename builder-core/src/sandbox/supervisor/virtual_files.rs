@@ -4,10 +4,17 @@ use crate::sandbox::supervisor::caller::Caller;
 use rustix::io::Result;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-pub(crate) struct MemoryFile;
+#[derive(Debug)]
+pub(crate) struct SecretFile {
+    pub path: PathBuf,
+    pub file: OwnedFd,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
 pub(crate) struct VirtualFiles {
     pub root: PathBuf,
-    pub files: Vec<(PathBuf, OwnedFd)>,
+    pub files: Vec<SecretFile>,
 }
 pub(super) struct Server;
 impl Server {

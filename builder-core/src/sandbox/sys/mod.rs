@@ -1,5 +1,8 @@
 //! The only unsafe code: system calls that no safe wrapper covers, each with the reason why it is sound.
 
 pub(crate) mod ids;
+pub(crate) mod landlock;
 pub(crate) mod memory;
+pub(crate) mod mount;
+pub(crate) mod process;
 pub(crate) mod seccomp;

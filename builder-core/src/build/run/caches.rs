@@ -1,0 +1,147 @@
+//! Cache mounts: directories of the store that outlive builds, by name, with the three ways of sharing.
+//!
+//! ```text
+//! cache/mounts/<recorded|native>/<digest of the id>.<number>/
+//!   data/     what is mounted
+//!   owners    the side table, where it isn't empty
+//!   lock      shared or exclusive: its users; exclusive: who deletes it
+//!   id        the name, for people
+//! ```
+
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use super::mounts::Materials;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::step::CacheSharing;
+use crate::sandbox::record::{OwnerEncoding, SideTable};
+use crate::store::lock::Mode;
+use crate::store::{Lock, Store};
+
+/// A cache in use.
+#[derive(Debug)]
+pub(super) struct Cache {
+    folder: PathBuf,
+    _lock: Lock,
+}
+
+/// Which cache, and how it is shared.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    /// Its name.
+    pub(super) id: &'a str,
+    /// How it is shared.
+    pub(super) sharing: CacheSharing,
+    /// Whether nobody else may use it at the same time whatever it says, because it is moved into the root.
+    pub(super) alone: bool,
+}
+
+impl Cache {
+    /// What is mounted.
+    pub(super) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// Its side table.
+    pub(super) fn owners(&self) -> PathBuf {
+        self.folder.join("owners")
+    }
+
+    /// Takes a cache, waiting for it where it is in use; one that is new is filled by `fill`, whose result is the
+    /// directory's side table.
+    ///
+    /// # Errors
+    /// Those of the store, and of `fill`.
+    pub(super) fn take(
+        store: &Store,
+        encoding: OwnerEncoding,
+        wanted: &Wanted<'_>,
+        fill: Materials<'_>,
+    ) -> Result<Self> {
+        let name = Digest::of(wanted.id.as_bytes());
+        let all = store.root().join("cache/mounts").join(match encoding {
+            OwnerEncoding::Recorded => "recorded",
+            OwnerEncoding::Native => "native",
+        });
+        let mut number = 0;
+        let cache = loop {
+            let folder = all.join(format!("{}.{number}", name.hex()));
+            make(&folder)?;
+            let path = folder.join("lock");
+            let lock = match wanted.sharing {
+                CacheSharing::Private => match Lock::try_now(&path, Mode::Exclusive)? {
+                    Some(lock) => lock,
+                    None => {
+                        number += 1;
+                        continue;
+                    }
+                },
+                CacheSharing::Shared if !wanted.alone => Self::share(&path, &folder)?,
+                _ => Lock::wait(&path, Mode::Exclusive)?,
+            };
+            if folder.join("lock").exists() {
+                break Self {
+                    folder,
+                    _lock: lock,
+                };
+            }
+            // It was deleted while we waited for it: the next turn makes it anew.
+        };
+        cache.begin(wanted.id, fill)?;
+        Ok(cache)
+    }
+
+    /// Shares a cache; who comes first has it alone until it is filled.
+    fn share(path: &Path, folder: &Path) -> Result<Lock> {
+        if !folder.join("data").exists()
+            && let Some(lock) = Lock::try_now(path, Mode::Exclusive)?
+        {
+            return Ok(lock);
+        }
+        Ok(Lock::wait(path, Mode::Shared)?)
+    }
+
+    fn begin(&self, id: &str, fill: Materials<'_>) -> Result<()> {
+        if self.data().exists() {
+            return Ok(());
+        }
+        let new = self.folder.join("new");
+        // What a killed build left half done.
+        let _ = crate::store::remove_tree(&new);
+        let mut table = SideTable::default();
+        fill(&new, &mut table)?;
+        write(&self.folder.join("id"), id.as_bytes())?;
+        self.save(&table)?;
+        std::fs::rename(&new, self.data()).map_err(|error| trouble(&new, error))
+    }
+
+    /// Remembers the owners of new files.
+    pub(super) fn save(&self, table: &SideTable) -> Result<()> {
+        if table.is_empty() {
+            return Ok(());
+        }
+        let mut all = SideTable::load(&self.owners()).unwrap_or_default();
+        all.merge(table.clone());
+        let new = self.folder.join("owners.new");
+        write(&new, all.to_text().as_bytes())?;
+        std::fs::rename(&new, self.owners()).map_err(|error| trouble(&new, error))
+    }
+}
+
+fn make(path: &Path) -> Result<()> {
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path);
+    made.map_err(|error| trouble(path, error))
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<()> {
+    std::fs::write(path, content).map_err(|error| trouble(path, error))
+}
+
+fn trouble(path: &Path, error: std::io::Error) -> Error {
+    let message = format!("cannot make the cache mount's `{}`", path.display());
+    Error::new(ErrorKind::Store, message).with_source(error)
+}

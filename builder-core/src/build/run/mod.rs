@@ -1,0 +1,246 @@
+//! RUN: a command in the stage's root file system, and the layer of what it changed.
+//!
+//! Follows the Dockerfile reference, "RUN". The command sees the layers so far, never the host; what it changed is
+//! found by the root's driver, without a scan where an overlay tells it.
+
+mod caches;
+mod failure;
+mod files;
+mod mounts;
+mod root;
+mod ssh;
+mod user;
+
+use std::io::Read;
+
+use crate::build::layer::LayerMaker;
+use crate::build::request::RunOptions;
+use crate::build::stage::Shared;
+use crate::entry::Entry;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, StepId};
+use crate::image::Layer;
+use crate::image::view::View;
+use crate::image_path::ImagePath;
+use crate::interrupt::Interrupt;
+use crate::layer::Layer as NewLayer;
+use crate::plan::step::{RunNetwork, RunStep, Step};
+use crate::plan::{Plan, PlannedStep};
+use crate::rootfs::ChangeSink;
+use crate::sandbox::Helper;
+use crate::sandbox::choose::{Choice, choose};
+use crate::sandbox::record::OwnerEncoding;
+use crate::sandbox::spec::{Ended, Ids, Mode, RunSpec};
+use crate::source::SourceFile;
+use crate::store::Store;
+pub(crate) use mounts::Sources;
+pub(crate) use root::StageRoot;
+
+/// The search path of a stage whose environment has none.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What executes the RUNs of a build.
+#[derive(Debug)]
+pub(crate) struct Runner<'a> {
+    helper: Helper,
+    choice: Choice,
+    options: &'a RunOptions,
+    shared_files: mounts::SharedFiles,
+}
+
+impl<'a> Runner<'a> {
+    /// Finds out how RUN can be executed here. None where the plan has no RUN.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Run`], at the first RUN: no program to do it, or a machine that doesn't allow it; and at each RUN
+    /// that asks for what can't be given.
+    pub(crate) fn find(
+        plan: &Plan,
+        file: &SourceFile,
+        store: &Store,
+        options: &'a RunOptions,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Self>> {
+        let steps = plan.stages.iter().flat_map(|stage| &stage.steps);
+        let runs: Vec<(&PlannedStep, &RunStep)> = steps
+            .filter_map(|step| match &step.step {
+                Step::Run(run) => Some((step, run)),
+                _ => None,
+            })
+            .collect();
+        let Some((first, _)) = runs.first() else {
+            return Ok(None);
+        };
+        let runner =
+            Self::probe(store, options, interrupt).map_err(|error| error.at(file, first.span))?;
+        for (planned, run) in runs {
+            let checked = runner.check(run);
+            checked.map_err(|error| error.at(file, planned.span))?;
+        }
+        Ok(Some(runner))
+    }
+
+    fn probe(store: &Store, options: &'a RunOptions, interrupt: &Interrupt) -> Result<Self> {
+        let Some(program) = &options.sandbox_program else {
+            let message = "RUN needs a program that can be started as the sandbox's helper";
+            return Err(Error::new(ErrorKind::Run, message).with_help(
+                "call `builder_core::sandbox::enter_if_asked()` first in `main`, and put the path of the own program \
+                 into `BuildRequest.run.sandbox_program`",
+            ));
+        };
+        let helper = Helper::new(program);
+        let folder = store.temporary_directory()?;
+        let probes = helper.probe(folder.path(), interrupt)?;
+        Ok(Self {
+            choice: choose(&probes, options.mode, options.ids)?,
+            helper,
+            options,
+            shared_files: mounts::SharedFiles::default(),
+        })
+    }
+
+    /// Refuses what can't be given.
+    fn check(&self, run: &RunStep) -> Result<()> {
+        if run.insecure {
+            let message =
+                "`--security=insecure` can't be given: rbuild has no more rights than its caller";
+            return Err(Error::new(ErrorKind::Run, message).with_help("leave the flag out"));
+        }
+        let chroot = matches!(self.choice.mode, Mode::Chroot { .. });
+        if self.network(run) == RunNetwork::None && chroot {
+            let message = "a RUN can't be cut off from the network here: this machine allows no network namespaces";
+            return Err(Error::new(ErrorKind::Run, message)
+                .with_help("leave `--network=none` out, or see `rbuild doctor`"));
+        }
+        Ok(())
+    }
+
+    /// The network that a step has.
+    fn network(&self, run: &RunStep) -> RunNetwork {
+        match run.network {
+            RunNetwork::Default => self.options.network,
+            own => own,
+        }
+    }
+
+    /// How owners are held on the disk.
+    pub(crate) fn encoding(&self) -> OwnerEncoding {
+        match self.choice.mode {
+            Mode::Namespaces {
+                ids: Ids::Single, ..
+            } => OwnerEncoding::Recorded,
+            _ => OwnerEncoding::Native,
+        }
+    }
+
+    /// How RUN is executed, for people.
+    pub(crate) fn describe(&self) -> String {
+        self.choice.describe()
+    }
+}
+
+/// A RUN and where it happens.
+pub(crate) struct RunInput<'a, 's> {
+    /// What executes it.
+    pub(crate) runner: &'a Runner<'a>,
+    /// The build.
+    pub(crate) shared: &'a Shared<'s>,
+    /// The step.
+    pub(crate) step: &'a RunStep,
+    /// Its number.
+    pub(crate) id: StepId,
+    /// The layers so far.
+    pub(crate) layers: &'a [Layer],
+    /// The same as a tree.
+    pub(crate) base: &'a View<'s>,
+    /// Where mounts take their files from.
+    pub(crate) sources: &'a dyn Sources<'s>,
+}
+
+/// Executes a RUN; its layer.
+///
+/// # Errors
+/// [`ErrorKind::Run`] where the command fails, can't be started, or a mount can't be made.
+pub(crate) fn execute(
+    input: &RunInput<'_, '_>,
+    root: &mut StageRoot,
+    mut layer: LayerMaker<'_>,
+) -> Result<NewLayer> {
+    let (runner, shared, step) = (input.runner, input.shared, input.step);
+    let prepared = root.prepare(input)?;
+    let (user, home) = user::resolve(&step.user, input.base)?;
+    let mut world = mounts::prepare(input, prepared.folder())?;
+    let mut mounts = files::prepare(prepared.folder(), &runner.options.hosts, &step.scripts)?;
+    mounts.append(&mut world.mounts);
+    let spec = RunSpec {
+        argv: step.argv.clone(),
+        env: environment(step, &world.env, home),
+        cwd: step.workdir.clone(),
+        user,
+        mode: runner.choice.mode,
+        root: prepared.root(),
+        mounts,
+        no_network: runner.network(step) == RunNetwork::None,
+        hostname: files::HOSTNAME.to_owned(),
+        tables: prepared.tables(world.tables()),
+    };
+    let mut tail = failure::Tail::default();
+    let mut output = |stream, bytes: &[u8]| {
+        if bytes.is_empty() {
+            return;
+        }
+        tail.push(bytes);
+        shared.events.send(Event::StepOutput {
+            id: input.id,
+            stream,
+            bytes: bytes.to_vec(),
+        });
+    };
+    let finished = runner.helper.run(&spec, &mut output, shared.interrupt)?;
+    world.finish(&finished.table)?;
+    if finished.status != Ended::Status(0) {
+        return Err(failure::of(finished.status, &tail, runner.choice.mode));
+    }
+    let table = finished.table;
+    root.changes(&prepared, input, &table, &mut Sink(&mut layer))?;
+    let made = layer.finish()?;
+    root.keep(&prepared, input, &made, &table)?;
+    Ok(made)
+}
+
+/// The whole environment of the command.
+fn environment(
+    step: &RunStep,
+    secrets: &[(String, String)],
+    home: Option<String>,
+) -> Vec<(String, String)> {
+    let mut all = step.env.clone();
+    let missing = |all: &[(String, String)], name: &str| !all.iter().any(|(one, _)| one == name);
+    if missing(&all, "PATH") {
+        all.insert(0, ("PATH".to_owned(), PATH.to_owned()));
+    }
+    for (name, value) in step.proxies.iter().chain(secrets) {
+        all.retain(|(one, _)| one != name || !secrets.iter().any(|(secret, _)| secret == name));
+        if missing(&all, name) {
+            all.push((name.clone(), value.clone()));
+        }
+    }
+    if missing(&all, "HOME") {
+        let home = home.unwrap_or_else(|| "/".to_owned());
+        all.push(("HOME".to_owned(), home));
+    }
+    all
+}
+
+/// Puts changes into a layer.
+struct Sink<'a, 'l>(&'a mut LayerMaker<'l>);
+
+impl ChangeSink for Sink<'_, '_> {
+    fn put(&mut self, entry: &Entry, content: Option<&mut dyn Read>) -> Result<()> {
+        self.0.put(entry, content)
+    }
+
+    fn whiteout(&mut self, path: &ImagePath) -> Result<()> {
+        self.0.whiteout(path)
+    }
+}

@@ -1,0 +1,280 @@
+//! Engine C: a chroot behind Landlock, for root in a container that may neither mount nor make namespaces.
+//!
+//! What other engines mount is moved into its place here, and moved back afterwards. `/proc`, `/sys`, the devices and
+//! secrets are served by the supervisor, which stands outside.
+
+use std::io::Write as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{MemfdFlags, SealFlags, Timestamps};
+
+use super::engine::Engine;
+use super::filter::Notified;
+use super::places::{self, Made};
+use super::record::SideTable;
+use super::spec::{Bytes, Doing as _, Failure, Mount, MountKind, Root, RunSpec};
+use super::supervisor::{Duty, SecretFile, VirtualFiles};
+use super::sys;
+
+/// Directories that the supervisor serves, or that are nobody's business in a layer: a RUN gets empty ones.
+const OWN: &[&str] = &["/proc", "/sys", "/dev"];
+
+/// The file, beside the root, that says what must be moved back where a helper was killed.
+pub(super) const JOURNAL: &str = "moved.json";
+
+/// A RUN in a chroot.
+#[derive(Debug)]
+pub(super) struct Chroot<'a> {
+    spec: &'a RunSpec,
+    landlock: i32,
+    root: PathBuf,
+    /// What was done, in order.
+    done: Vec<Done>,
+    made: Vec<Made>,
+    secrets: Vec<SecretFile>,
+}
+
+/// One thing that must be undone.
+#[derive(Debug)]
+enum Done {
+    /// Something was moved: from where, to where, and the times of the directory that it is in now.
+    Moved(PathBuf, PathBuf, Timestamps),
+    /// Something was put here.
+    Put(PathBuf, Timestamps),
+}
+
+impl<'a> Chroot<'a> {
+    pub(super) fn new(spec: &'a RunSpec, landlock: i32) -> Self {
+        let root = match &spec.root {
+            Root::Directory(path) => path.as_path().to_owned(),
+            Root::Overlay(overlay) => overlay.folder.as_path().join("root"),
+        };
+        Self {
+            spec,
+            landlock,
+            root,
+            done: Vec::new(),
+            made: Vec::new(),
+            secrets: Vec::new(),
+        }
+    }
+
+    /// A free name beside the root.
+    fn beside(&self, what: &str) -> PathBuf {
+        let folder = self.root.parent().unwrap_or(&self.root);
+        folder.join(format!("{what}{}", self.done.len()))
+    }
+
+    /// Finds the place for `target`; what is there is moved aside.
+    fn clear(&mut self, target: &Path) -> Result<PathBuf, Failure> {
+        let what = format!("making the mount point `{}`", target.display());
+        let path = places::resolve(&self.root, target).doing(&what)?;
+        let parent = path.parent().unwrap_or(&path);
+        places::make(&self.root, parent, true, &mut self.made).doing(&what)?;
+        let real = places::inside(&self.root, &path);
+        if real.symlink_metadata().is_ok() {
+            let aside = self.beside("aside");
+            self.rename(&real, &aside).doing(&what)?;
+        }
+        Ok(real)
+    }
+
+    /// Moves something, and writes down how to move it back before.
+    fn rename(&mut self, from: &Path, to: &Path) -> std::io::Result<()> {
+        let times = places::times_of(from.parent().unwrap_or(from))?;
+        let back: Vec<(Bytes, Bytes)> = self
+            .done
+            .iter()
+            .filter_map(|done| match done {
+                Done::Moved(from, to, _) => Some((to.as_path().into(), from.as_path().into())),
+                Done::Put(..) => None,
+            })
+            .chain([(to.into(), from.into())])
+            .collect();
+        let folder = self.root.parent().unwrap_or(&self.root);
+        std::fs::write(folder.join(JOURNAL), serde_json::to_vec(&back)?)?;
+        std::fs::rename(from, to)?;
+        self.done
+            .push(Done::Moved(from.to_owned(), to.to_owned(), times));
+        Ok(())
+    }
+
+    fn put(&mut self, path: &Path) -> Result<(), Failure> {
+        let parent = path.parent().unwrap_or(path);
+        let times = places::times_of(parent).doing("making a mount point")?;
+        self.done.push(Done::Put(path.to_owned(), times));
+        Ok(())
+    }
+
+    fn empty_directory(&mut self, target: &Path, mode: u32) -> Result<PathBuf, Failure> {
+        let real = self.clear(target)?;
+        self.put(&real)?;
+        places::make_directory(&real, mode).doing("making a directory")?;
+        Ok(real)
+    }
+
+    fn place(&mut self, mount: &Mount) -> Result<(), Failure> {
+        let target = mount.target.as_path();
+        let what = format!("mounting `{}`", target.display());
+        match &mount.kind {
+            MountKind::Bind { source, .. } => {
+                let source = source.as_path();
+                let real = self.clear(target)?;
+                let socket = source
+                    .symlink_metadata()
+                    .is_ok_and(|found| found.file_type().is_socket());
+                if socket {
+                    self.put(&real)?;
+                    std::fs::hard_link(source, &real).doing(&what)
+                } else {
+                    self.rename(source, &real).doing(&what)
+                }
+            }
+            MountKind::Tmpfs { .. } => self.empty_directory(target, 0o1777).map(|_| ()),
+            MountKind::Secret {
+                content,
+                mode,
+                uid,
+                gid,
+            } => {
+                let file = sealed(&content.0).doing(&what)?;
+                let path = places::resolve(&self.root, target).doing(&what)?;
+                self.secrets.push(SecretFile {
+                    path,
+                    file,
+                    mode: *mode,
+                    uid: *uid,
+                    gid: *gid,
+                });
+                Ok(())
+            }
+            MountKind::Overlay { .. } => Err(rustix::io::Errno::NOTSUP).doing(&what),
+        }
+    }
+}
+
+impl Engine for Chroot<'_> {
+    fn prepare(&mut self) -> Result<(), Failure> {
+        for path in OWN {
+            self.empty_directory(Path::new(path), 0o755)?;
+        }
+        self.empty_directory(Path::new("/dev/shm"), 0o1777)?;
+        for mount in &self.spec.mounts {
+            self.place(mount)?;
+        }
+        Ok(())
+    }
+
+    fn enter(&self) -> Result<(), Failure> {
+        rustix::process::chroot(&self.root).doing("changing the root")?;
+        rustix::process::chdir("/").doing("entering the root")?;
+        rustix::thread::set_no_new_privs(true).doing("giving up new privileges")?;
+        if self.landlock > 0 {
+            sys::landlock::restrict_to_root(self.landlock).doing("putting up the Landlock wall")?;
+        }
+        Ok(())
+    }
+
+    fn notified(&self) -> Notified {
+        Notified::Files
+    }
+
+    fn duty(&self, _: SideTable) -> Result<Option<Duty>, Failure> {
+        let copy = |secret: &SecretFile| {
+            let file = secret.file.try_clone()?;
+            Ok(SecretFile {
+                path: secret.path.clone(),
+                file,
+                ..*secret
+            })
+        };
+        let files: std::io::Result<Vec<SecretFile>> = self.secrets.iter().map(copy).collect();
+        Ok(Some(Duty::Files(VirtualFiles {
+            root: self.root.clone(),
+            files: files.doing("handing over secrets")?,
+        })))
+    }
+
+    fn has_all_ids(&self) -> bool {
+        true
+    }
+
+    fn has_own_processes(&self) -> bool {
+        false
+    }
+
+    fn finish(&mut self) {
+        while let Some(done) = self.done.pop() {
+            // What can't be undone is in a directory that is thrown away when the build fails over it.
+            let (path, times) = match done {
+                Done::Moved(from, to, times) => {
+                    if from.starts_with(&self.root) {
+                        remove(&from);
+                    }
+                    let _ = std::fs::rename(&to, &from);
+                    (from, times)
+                }
+                Done::Put(path, times) => {
+                    remove(&path);
+                    (path, times)
+                }
+            };
+            let _ = places::set_times(path.parent().unwrap_or(&path), &times);
+        }
+        places::unmake(&self.root, &mut self.made);
+        let folder = self.root.parent().unwrap_or(&self.root);
+        let _ = std::fs::remove_file(folder.join(JOURNAL));
+    }
+}
+
+/// Removes whatever a RUN left at a place; links are not followed.
+fn remove(path: &Path) {
+    let _ = match path.symlink_metadata() {
+        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(_) => Ok(()),
+    };
+}
+
+/// A file in memory that nobody can change any more.
+fn sealed(content: &[u8]) -> std::io::Result<std::os::fd::OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = rustix::fs::memfd_create("secret", flags)?;
+    let mut writer = std::fs::File::from(file.try_clone()?);
+    writer.write_all(content)?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(&file, seals)?;
+    Ok(file)
+}
+
+/// Moves back what a killed helper left moved in `folder`, the directory that its root is in.
+pub(super) fn recover(folder: &Path) {
+    let journal = folder.join(JOURNAL);
+    let Ok(text) = std::fs::read(&journal) else {
+        return;
+    };
+    let moved: Vec<(Bytes, Bytes)> = serde_json::from_slice(&text).unwrap_or_default();
+    for (to, from) in moved.iter().rev() {
+        if to.as_path().symlink_metadata().is_ok() && from.as_path().symlink_metadata().is_err() {
+            let _ = std::fs::rename(to.as_path(), from.as_path());
+        }
+    }
+    let _ = std::fs::remove_file(journal);
+}
+
+/// Whether this process may change its root at all, tried in a directory.
+pub(super) fn try_chroot(path: &Path) -> Result<(), Failure> {
+    rustix::process::chroot(path).doing("changing the root")
+}
+
+/// Makes sure that a file can be made in a directory: what a trial needs.
+pub(super) fn try_write(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    std::fs::remove_file(path)
+}

@@ -1,0 +1,31 @@
+//! What the two engines have in common: a root is made, a child enters it, a supervisor answers for the kernel, and
+//! everything is taken away again.
+
+use super::filter::Notified;
+use super::record::SideTable;
+use super::spec::Failure;
+use super::supervisor::Duty;
+
+/// A way to isolate a process.
+pub(super) trait Engine {
+    /// Makes the root and what is mounted in it; in the process that will supervise.
+    fn prepare(&mut self) -> Result<(), Failure>;
+
+    /// Moves a new child into the root.
+    fn enter(&self) -> Result<(), Failure>;
+
+    /// Which system calls the supervisor answers.
+    fn notified(&self) -> Notified;
+
+    /// What the supervisor answers with, given the owners known so far.
+    fn duty(&self, table: SideTable) -> Result<Option<Duty>, Failure>;
+
+    /// Whether the kernel knows all user ids, so that a process can really be another user.
+    fn has_all_ids(&self) -> bool;
+
+    /// Whether the processes have a namespace of their own, which ends with its first process.
+    fn has_own_processes(&self) -> bool;
+
+    /// Takes away what [`Engine::prepare`] put into the root.
+    fn finish(&mut self);
+}

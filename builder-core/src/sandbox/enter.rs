@@ -1,0 +1,143 @@
+//! The helper process: the same program again, with one thread, so that it may change its namespaces and its root.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use rustix::process::{Signal, WaitOptions};
+
+use super::chroot::Chroot;
+use super::namespaces::{self, Namespaces};
+use super::spec::{Bytes, Doing as _, Failure, Ids, Job, Mode, Report, RunSpec};
+use super::sys::process::Forked;
+use super::{init, mounts, places, probe, sys};
+
+/// The argument by which a program is asked to be the helper.
+pub(super) const ARGUMENT: &str = "__sandbox";
+
+/// Becomes the helper of a build, if this process was started as one (`PROGRAM __sandbox`), and never returns then.
+/// A program that embeds this library calls it first in `main`, before there is a second thread.
+pub fn enter_if_asked() {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == ARGUMENT) && arguments.next().is_none() {
+        sys::process::exit(serve());
+    }
+}
+
+/// Does one job, told on standard input, and gives the exit status.
+fn serve() -> i32 {
+    let Ok((mut control, job)) = begin() else {
+        // Someone typed it: there is no socket, and nobody to tell.
+        return 2;
+    };
+    let report = match job {
+        Job::Probe(folder) => Report::Probed(probe::run(folder.as_path())),
+        Job::Capabilities(folder, files) => answer(set_capabilities(folder.as_path(), &files)),
+        Job::Run(spec) => match run(&spec, &control) {
+            Some(report) => report,
+            None => return 0,
+        },
+    };
+    i32::from(say(&mut control, &report).is_err())
+}
+
+fn answer(result: Result<(), Failure>) -> Report {
+    match result {
+        Ok(()) => Report::Done,
+        Err(failure) => Report::Failed(failure.what, failure.errno),
+    }
+}
+
+/// Takes the control socket, closes everything else that was inherited, and reads the job.
+fn begin() -> std::io::Result<(UnixStream, Job)> {
+    let control: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned()?;
+    let mut control = UnixStream::from(control);
+    let mut length = [0; 8];
+    control.read_exact(&mut length)?;
+    let mut text = Vec::new();
+    (&control)
+        .take(u64::from_le_bytes(length))
+        .read_to_end(&mut text)?;
+    let job = serde_json::from_slice(&text)?;
+    sys::process::close_on_exec_from(3)?;
+    let nothing = File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&nothing)?;
+    Ok((control, job))
+}
+
+fn say(control: &mut UnixStream, report: &Report) -> std::io::Result<()> {
+    control.write_all(&serde_json::to_vec(report)?)
+}
+
+/// Executes a RUN; none where another process has reported already.
+fn run(spec: &RunSpec, control: &UnixStream) -> Option<Report> {
+    match spec.mode {
+        Mode::Chroot { landlock } => {
+            // Orphans of the command become children of this process, which ends them.
+            let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+            Some(init::run(&mut Chroot::new(spec, landlock), spec, control))
+        }
+        Mode::Namespaces { ids, processes } => {
+            let begun = namespaces::unshare(ids, processes, spec.no_network)
+                .and_then(|()| run_inside(spec, ids, processes, control));
+            begun.unwrap_or_else(|failure| Some(Report::Failed(failure.what, failure.errno)))
+        }
+    }
+}
+
+/// Executes a RUN in a child, the first process of the new process namespace, which reports itself.
+fn run_inside(
+    spec: &RunSpec,
+    ids: Ids,
+    processes: bool,
+    control: &UnixStream,
+) -> Result<Option<Report>, Failure> {
+    let what = "starting the first process";
+    let child = match sys::process::fork().doing(what)? {
+        Forked::Child => {
+            if processes {
+                let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+            } else {
+                let own = rustix::process::getpid();
+                let _ = rustix::process::set_child_subreaper(Some(own));
+            }
+            let report = init::run(&mut Namespaces::new(spec, ids, processes), spec, control);
+            let said = control
+                .try_clone()
+                .and_then(|mut control| say(&mut control, &report));
+            sys::process::exit(i32::from(said.is_err()));
+        }
+        Forked::Parent(child) => child,
+    };
+    loop {
+        match rustix::process::waitpid(Some(child), WaitOptions::empty()) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(Some((_, status))) if status.exit_status() == Some(0) => return Ok(None),
+            Ok(_) | Err(_) => {
+                let killed = Failure {
+                    what: "waiting for the first process, which was killed".to_owned(),
+                    errno: libc::ECHILD,
+                };
+                return Err(killed);
+            }
+        }
+    }
+}
+
+/// Sets file capabilities below a folder, from inside a user namespace whose root is the caller.
+fn set_capabilities(folder: &Path, files: &[(Bytes, Bytes)]) -> Result<(), Failure> {
+    namespaces::unshare_user(Ids::Single)?;
+    for (path, value) in files {
+        let path = places::inside(folder, path.as_path());
+        let set = rustix::fs::lsetxattr(
+            mounts::c_path(&path).as_c_str(),
+            "security.capability",
+            &value.0,
+            rustix::fs::XattrFlags::empty(),
+        );
+        set.doing(&format!("setting the capabilities of `{}`", path.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,311 @@
+//! The first process of a RUN: starts the command, answers for the kernel, reaps, and leaves nothing running.
+
+use std::ffi::CString;
+use std::io::{IoSlice, IoSliceMut, Read as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg,
+};
+use rustix::process::{Pid, Signal, WaitOptions};
+
+use super::command;
+use super::engine::Engine;
+use super::record::SideTable;
+use super::spec::{Doing as _, Ended, Failure, Report, RunSpec};
+use super::supervisor::Supervisor;
+use super::sys;
+use super::sys::process::Forked;
+
+/// What the builder says on the control socket after the job.
+pub(super) mod order {
+    /// Ask the command to end.
+    pub(in crate::sandbox) const TERMINATE: u8 = b'T';
+    /// End it.
+    pub(in crate::sandbox) const KILL: u8 = b'K';
+}
+
+/// Executes a RUN to its end. Everything that it started is gone when this returns.
+pub(super) fn run(engine: &mut dyn Engine, spec: &RunSpec, control: &UnixStream) -> Report {
+    // Modes are meant as they are given; the command gets the usual mask.
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let report = engine
+        .prepare()
+        .and_then(|()| start_and_wait(engine, spec, control))
+        .unwrap_or_else(|failure| Report::Failed(failure.what, failure.errno));
+    engine.finish();
+    report
+}
+
+fn start_and_wait(
+    engine: &dyn Engine,
+    spec: &RunSpec,
+    control: &UnixStream,
+) -> Result<Report, Failure> {
+    let signals = sys::process::signal_fd(&[libc::SIGCHLD]).doing("waiting for signals")?;
+    let mut table = SideTable::default();
+    for path in &spec.tables {
+        table.merge(SideTable::load(path.as_path()).doing("reading the table of owners")?);
+    }
+    let starting = "starting the command";
+    let pair = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    );
+    let (ours, theirs) = pair.doing(starting)?;
+    let child = match sys::process::fork().doing(starting)? {
+        Forked::Parent(child) => child,
+        Forked::Child => {
+            drop(ours);
+            command::start(engine, spec, theirs);
+        }
+    };
+    drop(theirs);
+    let mut watch = Watch {
+        child,
+        control,
+        signals,
+        supervisor: None,
+        status: None,
+        asking: true,
+        all: !engine.has_own_processes(),
+    };
+    let begun = match receive_listener(ours.as_fd()) {
+        Ok(listener) => engine.duty(table).and_then(|duty| {
+            watch.supervisor = match (listener, duty) {
+                (Some(listener), Some(duty)) => {
+                    Some(Supervisor::new(listener, duty).doing("starting the supervisor")?)
+                }
+                _ => None,
+            };
+            watch.until_exec(&ours)
+        }),
+        Err(error) => Err(error).doing(starting),
+    };
+    let result = begun.and_then(|outcome| match outcome {
+        Some(report) => Ok(report),
+        None => watch.to_the_end().doing("waiting for the command"),
+    });
+    watch.end_everything();
+    let mut report = result?;
+    if let (Report::Ended { table, .. }, Some(supervisor)) = (&mut report, &watch.supervisor) {
+        *table = supervisor.table().to_text();
+    }
+    Ok(report)
+}
+
+/// A running command and what is heard of it.
+struct Watch<'a> {
+    child: Pid,
+    control: &'a UnixStream,
+    signals: OwnedFd,
+    supervisor: Option<Supervisor>,
+    status: Option<Ended>,
+    /// Whether someone may still ask the supervisor.
+    asking: bool,
+    /// Whether its processes must be hunted one by one.
+    all: bool,
+}
+
+impl Watch<'_> {
+    /// Waits until the command's program runs; the report of what kept it from running.
+    fn until_exec(&mut self, messages: &OwnedFd) -> Result<Option<Report>, Failure> {
+        let mut text = Vec::new();
+        loop {
+            let ready = self
+                .turn(Some(messages.as_fd()))
+                .doing("waiting for the command")?;
+            if !ready {
+                continue;
+            }
+            let mut buffer = [0; 4096];
+            match rustix::io::read(messages, &mut buffer) {
+                Ok(0) => break,
+                Ok(read) => text.extend_from_slice(&buffer[..read]),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error).doing("starting the command"),
+            }
+        }
+        if text.is_empty() {
+            return Ok(None);
+        }
+        serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(std::io::Error::from)
+            .doing("starting the command")
+    }
+
+    /// Waits until the command has ended.
+    fn to_the_end(&mut self) -> std::io::Result<Report> {
+        loop {
+            if let Some(status) = self.status {
+                let table = String::new();
+                return Ok(Report::Ended { status, table });
+            }
+            self.turn(None)?;
+        }
+    }
+
+    /// Waits for something to happen and deals with it; whether `extra` can be read.
+    fn turn(&mut self, extra: Option<BorrowedFd<'_>>) -> std::io::Result<bool> {
+        let (heard, asked, ordered, more) = {
+            let listener = self.supervisor.as_ref().filter(|_| self.asking);
+            let listener = listener.map(Supervisor::listener);
+            let mut polled = vec![
+                PollFd::new(&self.signals, PollFlags::IN),
+                PollFd::new(self.control, PollFlags::IN),
+            ];
+            polled.extend(listener.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            let extra_at = polled.len();
+            polled.extend(extra.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            match poll(&mut polled, None) {
+                Err(rustix::io::Errno::INTR) => return Ok(false),
+                other => other?,
+            };
+            let seen = |at: usize| polled.get(at).map_or(PollFlags::empty(), PollFd::revents);
+            let asked = if listener.is_some() {
+                seen(2)
+            } else {
+                PollFlags::empty()
+            };
+            (seen(0), asked, seen(1), seen(extra_at))
+        };
+        if asked.contains(PollFlags::IN) {
+            if let Some(supervisor) = &mut self.supervisor {
+                supervisor.answer()?;
+            }
+        } else if !asked.is_empty() {
+            self.asking = false;
+        }
+        if !heard.is_empty() {
+            self.reap();
+        }
+        if !ordered.is_empty() {
+            self.obey();
+        }
+        Ok(!more.is_empty())
+    }
+
+    /// Takes note of all processes that ended.
+    fn reap(&mut self) {
+        let mut buffer = [0; 1024];
+        // What it says is found out below.
+        let _ = rustix::io::read(&self.signals, &mut buffer);
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            if pid == self.child {
+                self.status = status
+                    .exit_status()
+                    .map(Ended::Status)
+                    .or_else(|| status.terminating_signal().map(Ended::Signal));
+            }
+        }
+    }
+
+    /// Does what the builder says; a builder that is gone wants the command to end.
+    fn obey(&mut self) {
+        let mut said = [0];
+        let mut control = self.control;
+        let signal = match control.read(&mut said) {
+            Ok(1) if said[0] == order::TERMINATE => Signal::TERM,
+            _ => Signal::KILL,
+        };
+        // It may have ended just now.
+        let _ = rustix::process::kill_process_group(self.child, signal);
+        if signal == Signal::KILL {
+            let _ = rustix::process::kill_process(self.child, signal);
+        }
+    }
+
+    /// Ends every process that the command left behind.
+    fn end_everything(&mut self) {
+        loop {
+            if self.all {
+                kill_children();
+            } else {
+                sys::process::kill_everyone();
+            }
+            match rustix::process::wait(WaitOptions::empty()) {
+                Ok(Some((pid, status))) if pid == self.child => {
+                    self.status = self.status.or(status.exit_status().map(Ended::Status));
+                }
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Kills the children of this process. Those of theirs become its own when they are gone: it is their subreaper.
+fn kill_children() {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return;
+    };
+    for process in processes.flatten() {
+        let name = process.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The name, in parentheses, may hold anything; state and parent follow it.
+        let parent = stat
+            .rsplit(')')
+            .next()
+            .and_then(|rest| rest.split_whitespace().nth(1));
+        if parent == Some(own.to_string().as_str())
+            && let Some(pid) = Pid::from_raw(pid)
+        {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// Sends the supervisor's descriptor, or word that there is none.
+pub(super) fn send_listener(socket: &OwnedFd, listener: Option<&OwnedFd>) -> std::io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors: Vec<BorrowedFd<'_>> = listener.iter().map(|fd| fd.as_fd()).collect();
+    if !descriptors.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    }
+    sendmsg(
+        socket,
+        &[IoSlice::new(b"L")],
+        &mut control,
+        SendFlags::empty(),
+    )?;
+    Ok(())
+}
+
+/// Takes what [`send_listener`] sent.
+fn receive_listener(socket: BorrowedFd<'_>) -> std::io::Result<Option<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    if byte[0] != b'L' {
+        // The child ended without a word.
+        return Err(std::io::Error::from_raw_os_error(libc::EPROTO));
+    }
+    let mut found = None;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            found = descriptors.last();
+        }
+    }
+    Ok(found)
+}
+
+/// A string for the kernel; one with a NUL byte in it can't be passed on.
+pub(super) fn c_string(text: &str) -> Result<CString, Failure> {
+    CString::new(text)
+        .map_err(|_| std::io::Error::from_raw_os_error(libc::EINVAL))
+        .doing("passing on a text with a NUL byte")
+}

@@ -1,0 +1,283 @@
+//! The builder's side of a sandbox: starts the helper, hands it the job, passes on what the command prints, and
+//! brings its report back.
+
+use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
+
+use super::enter::ARGUMENT;
+use super::init::order;
+use super::probe::Probe;
+use super::record::SideTable;
+use super::spec::{Bytes, Ended, Job, Report, RunSpec};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Stream;
+use crate::image_path::ImagePath;
+use crate::interrupt::Interrupt;
+
+/// How long a command has to end after it was asked to.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How often the interrupt is looked at while a command is silent: 50 ms.
+const TICK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
+
+/// Takes what a command prints, as it prints it.
+pub type TakeOutput<'a> = &'a mut dyn FnMut(Stream, &[u8]);
+
+/// A program that can be started as the helper, which executes RUN.
+#[derive(Clone, Debug)]
+pub struct Helper {
+    program: PathBuf,
+}
+
+/// How a RUN ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// The command's end.
+    pub status: Ended,
+    /// The owners of files that take no attributes.
+    pub table: SideTable,
+}
+
+impl Helper {
+    /// `program` is started as `PROGRAM __sandbox`; it calls [`super::enter_if_asked`] first.
+    pub fn new(program: &Path) -> Self {
+        Self {
+            program: program.to_owned(),
+        }
+    }
+
+    /// Finds out what this machine allows. `folder` is an empty directory in the store.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Run`] where the helper can't be started.
+    pub fn probe(&self, folder: &Path, interrupt: &Interrupt) -> Result<Vec<Probe>> {
+        let job = Job::Probe(folder.into());
+        match self.execute(&job, &mut |_, _| (), interrupt)? {
+            Report::Probed(probes) => Ok(probes),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Sets file capabilities below `folder`, as the root of a user namespace of the caller's.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Run`] where that is refused.
+    pub fn set_capabilities(&self, folder: &Path, files: &[(ImagePath, Vec<u8>)]) -> Result<()> {
+        let bytes = |(path, value): &(ImagePath, Vec<u8>)| {
+            (Bytes(path.as_relative().to_vec()), Bytes(value.clone()))
+        };
+        let job = Job::Capabilities(folder.into(), files.iter().map(bytes).collect());
+        match self.execute(&job, &mut |_, _| (), &Interrupt::default())? {
+            Report::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Executes a RUN to its end. An interrupt asks the command to end, and ends it after ten seconds.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Run`] where the sandbox can't be made or the program can't be started,
+    /// [`ErrorKind::Interrupted`]. A command that fails is no error here: see [`Finished::status`].
+    pub fn run(
+        &self,
+        spec: &RunSpec,
+        output: TakeOutput<'_>,
+        interrupt: &Interrupt,
+    ) -> Result<Finished> {
+        let report = self.execute(&Job::Run(Box::new(spec.clone())), output, interrupt);
+        interrupt.check()?;
+        match report? {
+            Report::Ended { status, table } => {
+                let table = SideTable::parse(&table).map_err(|error| {
+                    Error::new(ErrorKind::Internal, "the sandbox's report is damaged")
+                        .with_source(error)
+                })?;
+                Ok(Finished { status, table })
+            }
+            Report::NotStarted(program, errno) => Err(not_started(&program, errno)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn execute(&self, job: &Job, output: TakeOutput<'_>, interrupt: &Interrupt) -> Result<Report> {
+        let broken = |error: std::io::Error| self.broken(error);
+        let (control, theirs) = UnixStream::pair().map_err(broken)?;
+        let mut child = self.start(theirs).map_err(broken)?;
+        let mut conversation = Conversation {
+            control,
+            heard: Vec::new(),
+            asked: None,
+        };
+        let talked = conversation
+            .say_job(job)
+            .and_then(|()| conversation.listen(&mut child, output, interrupt));
+        // The helper ends when it sees that nobody listens, and takes everything with it.
+        let _ = conversation.control.shutdown(Shutdown::Both);
+        let ended = child.wait();
+        talked.and(ended.map(|_| ())).map_err(broken)?;
+        serde_json::from_slice(&conversation.heard).map_err(|_| self.no_helper())
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the sandbox, which is a process"
+    )]
+    fn start(&self, control: UnixStream) -> std::io::Result<Child> {
+        Command::new(&self.program)
+            .arg(ARGUMENT)
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(control)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+    }
+
+    fn broken(&self, error: std::io::Error) -> Error {
+        let program = self.program.display();
+        let message = format!("`{program}` could not be started as the helper that executes RUN");
+        Error::new(ErrorKind::Run, message).with_source(error)
+    }
+
+    fn no_helper(&self) -> Error {
+        let program = self.program.display();
+        let message =
+            format!("`{program}`, started as the helper that executes RUN, gave no answer");
+        Error::new(ErrorKind::Run, message).with_help(
+            "a program that embeds the library calls `builder_core::sandbox::enter_if_asked()` first in `main`",
+        )
+    }
+}
+
+/// A talk with a helper.
+struct Conversation {
+    control: UnixStream,
+    heard: Vec<u8>,
+    /// When the command was asked to end.
+    asked: Option<Instant>,
+}
+
+impl Conversation {
+    fn say_job(&mut self, job: &Job) -> std::io::Result<()> {
+        let text = serde_json::to_vec(job)?;
+        self.control.write_all(&(text.len() as u64).to_le_bytes())?;
+        self.control.write_all(&text)
+    }
+
+    /// Passes on what the helper's commands print, until the helper has nothing more to say.
+    fn listen(
+        &mut self,
+        child: &mut Child,
+        output: TakeOutput<'_>,
+        interrupt: &Interrupt,
+    ) -> std::io::Result<()> {
+        let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
+        let mut buffer = vec![0; 64 * 1024];
+        let mut talking = true;
+        while talking || stdout.is_some() || stderr.is_some() {
+            self.pass_on(interrupt);
+            let mut polled = Vec::new();
+            let descriptors = [
+                talking.then(|| self.control.as_fd()),
+                stdout.as_ref().map(std::os::fd::AsFd::as_fd),
+                stderr.as_ref().map(std::os::fd::AsFd::as_fd),
+            ];
+            let places = descriptors.map(|one| {
+                one.map(|descriptor| {
+                    polled.push(PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
+                    polled.len() - 1
+                })
+            });
+            match poll(&mut polled, Some(&TICK)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => continue,
+                other => other?,
+            };
+            let [from_control, from_stdout, from_stderr] =
+                places.map(|place| place.is_some_and(|at| !polled[at].revents().is_empty()));
+            drop(polled);
+            if from_control {
+                let read = self.control.read(&mut buffer).unwrap_or(0);
+                self.heard.extend_from_slice(&buffer[..read]);
+                talking = read > 0;
+            }
+            if from_stdout && let Some(pipe) = &mut stdout {
+                let read = pipe.read(&mut buffer)?;
+                output(Stream::Stdout, &buffer[..read]);
+                stdout = stdout.filter(|_| read > 0);
+            }
+            if from_stderr && let Some(pipe) = &mut stderr {
+                let read = pipe.read(&mut buffer)?;
+                output(Stream::Stderr, &buffer[..read]);
+                stderr = stderr.filter(|_| read > 0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the helper of an interrupt, and of the end of its grace.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the time that a command has to end reaches no byte"
+    )]
+    fn pass_on(&mut self, interrupt: &Interrupt) {
+        let order = match self.asked {
+            None if interrupt.is_set() => order::TERMINATE,
+            Some(asked) if asked.elapsed() > GRACE => order::KILL,
+            _ => return,
+        };
+        self.asked.get_or_insert_with(Instant::now);
+        // A helper that is gone has ended everything.
+        let _ = self.control.write_all(&[order]);
+    }
+}
+
+fn not_started(program: &str, errno: i32) -> Error {
+    let cause = std::io::Error::from_raw_os_error(errno);
+    let (message, help) = match errno {
+        libc::ENOENT if program.contains('/') => (
+            format!(
+                "`{program}` does not exist in the stage, or the interpreter that it names doesn't"
+            ),
+            "copy it into the stage, or start FROM an image that has it",
+        ),
+        libc::ENOENT => (
+            format!("`{program}` is in no directory of the stage's PATH"),
+            "install it in an earlier step, or give its whole path",
+        ),
+        libc::EACCES => (
+            format!("`{program}` can't be executed"),
+            "`chmod +x` it, or give COPY `--chmod=755`",
+        ),
+        libc::ENOEXEC => (
+            format!("`{program}` is no program of this machine's kind"),
+            "a script begins with `#!` and its interpreter; a program must be for the platform of this machine",
+        ),
+        _ => (format!("`{program}` could not be started"), "see the cause"),
+    };
+    let error = Error::new(ErrorKind::Run, message).with_help(help);
+    match errno {
+        libc::ENOENT => error,
+        _ => error.with_source(cause),
+    }
+}
+
+/// The error of a report that tells of a failure, or is none that was asked for.
+fn unexpected(report: &Report) -> Error {
+    let Report::Failed(what, errno) = report else {
+        return Error::new(ErrorKind::Internal, "the sandbox answered something else");
+    };
+    let message = format!("the sandbox for RUN could not be made: {what} failed");
+    Error::new(ErrorKind::Run, message)
+        .with_source(std::io::Error::from_raw_os_error(*errno))
+        .with_help("`rbuild doctor` says what this machine allows")
+}
