@@ -4,6 +4,7 @@
 //! ([`Owners`]). Where nothing can be mounted, it serves `/proc`, `/sys` and devices ([`VirtualFiles`]).
 #![allow(dead_code, reason = "used by the engines")]
 
+mod acting;
 mod caller;
 mod create;
 mod exec;
