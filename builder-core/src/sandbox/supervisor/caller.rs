@@ -203,7 +203,7 @@ impl Caller<'_> {
             let start = self.link(&name).map_err(|_| Errno::BADF)?;
             match start.strip_prefix(root.as_slice()) {
                 Some(rest) if rest.is_empty() || rest.starts_with(b"/") => {
-                    below.extend_from_slice(rest)
+                    below.extend_from_slice(rest);
                 }
                 // It stands outside its root, where paths are ordinary.
                 _ => return self.open_relative(directory, path, flags),

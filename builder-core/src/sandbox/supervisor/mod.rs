@@ -2,7 +2,7 @@
 //!
 //! Two duties. Where one user id stands for all, the supervisor plays the ids and owners that real root would have
 //! ([`Owners`]). Where nothing can be mounted, it serves `/proc`, `/sys` and devices ([`VirtualFiles`]).
-#![allow(dead_code, reason = "used by the engines")]
+#![allow(dead_code, unused_imports, reason = "used by the engines")]
 
 mod acting;
 mod caller;

@@ -92,7 +92,7 @@ impl MemoryFile {
         } else {
             bits
         };
-        wanted & !bits & 0o7 == 0
+        bits & wanted & 0o7 == wanted & 0o7
     }
 
     fn stat(&self, caller: &Caller<'_>) -> Result<Reply> {
