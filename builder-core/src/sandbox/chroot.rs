@@ -14,7 +14,7 @@ use super::filter::Notified;
 use super::places::{self, Made};
 use super::record::SideTable;
 use super::spec::{Bytes, Doing as _, Failure, Mount, MountKind, Root, RunSpec};
-use super::supervisor::{Duty, SecretFile, VirtualFiles};
+use super::supervisor::{Duty, MemoryFile, VirtualFiles};
 use super::sys;
 
 /// Directories that the supervisor serves, or that are nobody's business in a layer: a RUN gets empty ones.
@@ -24,7 +24,6 @@ const OWN: &[&str] = &["/proc", "/sys", "/dev"];
 pub(super) const JOURNAL: &str = "moved.json";
 
 /// A RUN in a chroot.
-#[derive(Debug)]
 pub(super) struct Chroot<'a> {
     spec: &'a RunSpec,
     landlock: i32,
@@ -32,7 +31,7 @@ pub(super) struct Chroot<'a> {
     /// What was done, in order.
     done: Vec<Done>,
     made: Vec<Made>,
-    secrets: Vec<SecretFile>,
+    secrets: Vec<MemoryFile>,
 }
 
 /// One thing that must be undone.
@@ -140,9 +139,9 @@ impl<'a> Chroot<'a> {
             } => {
                 let file = sealed(&content.0).doing(&what)?;
                 let path = places::resolve(&self.root, target).doing(&what)?;
-                self.secrets.push(SecretFile {
+                self.secrets.push(MemoryFile {
                     path,
-                    file,
+                    content: file,
                     mode: *mode,
                     uid: *uid,
                     gid: *gid,
@@ -181,15 +180,14 @@ impl Engine for Chroot<'_> {
     }
 
     fn duty(&self, _: SideTable) -> Result<Option<Duty>, Failure> {
-        let copy = |secret: &SecretFile| {
-            let file = secret.file.try_clone()?;
-            Ok(SecretFile {
+        let copy = |secret: &MemoryFile| {
+            Ok(MemoryFile {
                 path: secret.path.clone(),
-                file,
+                content: secret.content.try_clone()?,
                 ..*secret
             })
         };
-        let files: std::io::Result<Vec<SecretFile>> = self.secrets.iter().map(copy).collect();
+        let files: std::io::Result<Vec<MemoryFile>> = self.secrets.iter().map(copy).collect();
         Ok(Some(Duty::Files(VirtualFiles {
             root: self.root.clone(),
             files: files.doing("handing over secrets")?,

@@ -5,7 +5,7 @@ use libc::sock_filter;
 use crate::sandbox::calls::{COMPAT, COMPAT_ARCH, COMPAT_COMMON, Call, NATIVE, NATIVE_ARCH};
 
 /// What a program decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Policy {
     /// Which calls a supervisor answers.
     pub notified: Notified,
@@ -145,7 +145,11 @@ pub(crate) fn program(policy: &Policy) -> Vec<sock_filter> {
 fn native_rules(policy: &Policy) -> Vec<Rule> {
     let mut rules = Vec::new();
     if policy.deny {
-        rules.extend(DENIED.iter().map(|&number| always(number as u32, EPERM)));
+        rules.extend(
+            DENIED
+                .iter()
+                .map(|&number| always(number.cast_unsigned() as u32, EPERM)),
+        );
         rules.extend(ABSENT.iter().map(|&number| always(number, ENOSYS)));
         rules.push(any(libc::SYS_unshare as u32, UNSHARE_NAMESPACES));
         rules.push(any(libc::SYS_clone as u32, CLONE_NAMESPACES));

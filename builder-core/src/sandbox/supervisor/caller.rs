@@ -7,6 +7,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2, readlinkat};
 use rustix::io::{Errno, Result};
 
 use crate::sandbox::calls::Call;
+use crate::sandbox::supervisor::acting::RealIds;
 use crate::sandbox::supervisor::procfs::Status;
 use crate::sandbox::sys::memory;
 use crate::sandbox::sys::seccomp::{Notification, is_valid};
@@ -62,21 +63,29 @@ impl Caller<'_> {
 
     /// A string in the caller's memory.
     pub(super) fn string(&self, address: u64) -> Result<CString> {
-        let string = memory::read_string(self.pid(), address)?;
+        let string = self.attempt(|| memory::read_string(self.pid(), address))?;
         self.check()?;
         Ok(string)
     }
 
     /// Bytes in the caller's memory.
     pub(super) fn bytes(&self, address: u64, buffer: &mut [u8]) -> Result<()> {
-        memory::read_exact(self.pid(), address, buffer)?;
+        self.attempt(|| memory::read_exact(self.pid(), address, buffer))?;
         self.check()
     }
 
     /// Writes into the caller's memory.
     pub(super) fn write(&self, address: u64, bytes: &[u8]) -> Result<()> {
         self.check()?;
-        memory::write(self.pid(), address, bytes)
+        self.attempt(|| memory::write(self.pid(), address, bytes))
+    }
+
+    /// Does something with the caller; where that is not for this process to do, as the caller's user.
+    fn attempt<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+        match work() {
+            Err(Errno::PERM) => RealIds::of(self.proc, self.pid())?.act(work),
+            other => other,
+        }
     }
 
     /// The caller's thread group, parent and umask.
@@ -169,8 +178,15 @@ impl Caller<'_> {
         Ok(self.link("root")? != b"/")
     }
 
-    fn link(&self, name: &str) -> Result<Vec<u8>> {
-        let target = readlinkat(self.proc, format!("{}/{name}", self.pid()), Vec::new())?;
+    /// Where a link of the caller's entry in `/proc` leads.
+    pub(super) fn link(&self, name: &str) -> Result<Vec<u8>> {
+        let name = format!("{}/{name}", self.pid());
+        let read = || readlinkat(self.proc, name.as_str(), Vec::new());
+        let target = match read() {
+            Err(Errno::ACCESS | Errno::PERM) => RealIds::of(self.proc, self.pid())?.act(read),
+            other => other,
+        }?;
+        self.check()?;
         Ok(target.into_bytes())
     }
 
@@ -187,7 +203,7 @@ impl Caller<'_> {
             let start = self.link(&name).map_err(|_| Errno::BADF)?;
             match start.strip_prefix(root.as_slice()) {
                 Some(rest) if rest.is_empty() || rest.starts_with(b"/") => {
-                    below.extend_from_slice(rest)
+                    below.extend_from_slice(rest);
                 }
                 // It stands outside its root, where paths are ordinary.
                 _ => return self.open_relative(directory, path, flags),

@@ -48,10 +48,10 @@ impl Keeper {
             Call::Setreuid => credentials.change_user(Change::Two(word(0), word(1)))?,
             Call::Setregid => credentials.change_group(Change::Two(word(0), word(1)))?,
             Call::Setresuid => {
-                credentials.change_user(Change::Three([word(0), word(1), word(2)]))?
+                credentials.change_user(Change::Three([word(0), word(1), word(2)]))?;
             }
             Call::Setresgid => {
-                credentials.change_group(Change::Three([word(0), word(1), word(2)]))?
+                credentials.change_group(Change::Three([word(0), word(1), word(2)]))?;
             }
             Call::Setfsuid => value = credentials.set_file_user(word(0)),
             Call::Setfsgid => value = credentials.set_file_group(word(0)),
@@ -95,7 +95,9 @@ fn tell_groups(caller: &Caller<'_>, groups: &[u32]) -> Result<Reply> {
             .collect();
         caller.write(caller.argument(1), &bytes)?;
     }
-    Ok(Reply::Value(count as i64))
+    Ok(Reply::Value(
+        i64::try_from(count).map_err(|_| Errno::INVAL)?,
+    ))
 }
 
 fn given_groups(caller: &Caller<'_>) -> Result<Vec<u32>> {

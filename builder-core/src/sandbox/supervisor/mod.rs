@@ -3,6 +3,7 @@
 //! Two duties. Where one user id stands for all, the supervisor plays the ids and owners that real root would have
 //! ([`Owners`]). Where nothing can be mounted, it serves `/proc`, `/sys` and devices ([`VirtualFiles`]).
 
+mod acting;
 mod caller;
 mod create;
 mod exec;
@@ -26,7 +27,7 @@ use rustix::io::{Errno, Result};
 
 pub(crate) use crate::sandbox::supervisor::identity::Identity;
 pub(crate) use crate::sandbox::supervisor::owners::Owners;
-pub(crate) use crate::sandbox::supervisor::virtual_files::{SecretFile, VirtualFiles};
+pub(crate) use crate::sandbox::supervisor::virtual_files::{MemoryFile, VirtualFiles};
 
 use crate::sandbox::calls::call;
 use crate::sandbox::record::SideTable;

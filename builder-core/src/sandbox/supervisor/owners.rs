@@ -65,7 +65,7 @@ impl Keeper {
             | Call::Renameat2
             | Call::Link
             | Call::Linkat
-            | Call::Utimensat => self.copy_up(caller),
+            | Call::Utimensat => Ok(self.copy_up(caller)),
             Call::Execve | Call::Execveat => Ok(self.execute(caller)),
             Call::Chroot => {
                 self.chrooted = true;
@@ -97,7 +97,7 @@ impl Keeper {
             | Call::Access
             | Call::Faccessat
             | Call::Faccessat2 => Ok(Reply::Continue),
-            _ => self.attributes(caller),
+            _ => Self::attributes(caller),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `chown(2)` and its relatives: the kernel does all but the ids, which are recorded.
 
+use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, Gid, Uid, chownat};
@@ -19,48 +20,95 @@ const SAME: u32 = u32::MAX;
 impl Keeper {
     /// Changes the owner of an object.
     pub(super) fn chown(&mut self, caller: &Caller<'_>) -> Result<Reply> {
-        let (object, uid, gid) = match caller.call {
-            Call::Fchown => (
-                caller.opened(caller.descriptor(0))?,
-                caller.word(1),
-                caller.word(2),
-            ),
-            Call::Fchownat => {
-                let (directory, path) = caller.path()?;
-                let flags = caller.descriptor(4);
-                if flags & !(libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) != 0 {
-                    return Err(Errno::INVAL);
-                }
-                let object = if path.is_empty() && flags & libc::AT_EMPTY_PATH != 0 {
-                    caller.opened(directory)?
-                } else {
-                    caller.object(directory, &path, flags & libc::AT_SYMLINK_NOFOLLOW == 0)?
-                };
-                (object, caller.word(2), caller.word(3))
-            }
-            call => {
-                let (directory, path) = caller.path()?;
-                let object = caller.object(directory, &path, call == Call::Chown)?;
-                (object, caller.word(1), caller.word(2))
-            }
-        };
+        let Target {
+            object,
+            path,
+            uid,
+            gid,
+        } = target(caller)?;
         let stat = records::look(&object)?;
         let old = records::read(&self.table, &object, &stat).unwrap_or_default();
         let credentials = self.processes.of(caller.proc, caller.pid());
         if !may_change(&credentials, old, uid, gid) {
             return Err(Errno::PERM);
         }
+        let in_table = !records::takes_attributes(stat.st_mode);
+        let before = if in_table {
+            Some(records::key(&object)?)
+        } else {
+            None
+        };
         touch(&object, uid != SAME, gid != SAME)?;
         let new = OwnerRecord {
             uid: if uid == SAME { old.uid } else { uid },
             gid: if gid == SAME { old.gid } else { gid },
             device: old.device,
         };
-        if new != old {
+        if let Some((directory, path)) = path
+            && before.is_some_and(|before| records::key(&object) != Ok(before))
+            && is_at(caller, directory, &path, &object)
+        {
+            self.renew(caller, (directory, &path), &stat, new)?;
+        } else if new != old {
             records::write(&mut self.table, &object, stat.st_mode, new)?;
         }
         Ok(Reply::Value(0))
     }
+}
+
+/// What a call changes, and how.
+struct Target {
+    object: OwnedFd,
+    /// How it was reached, where that isn't through a descriptor.
+    path: Option<(i32, CString)>,
+    uid: u32,
+    gid: u32,
+}
+
+fn target(caller: &Caller<'_>) -> Result<Target> {
+    if caller.call == Call::Fchown {
+        return Ok(Target {
+            object: caller.opened(caller.descriptor(0))?,
+            path: None,
+            uid: caller.word(1),
+            gid: caller.word(2),
+        });
+    }
+    let at = caller.call == Call::Fchownat;
+    let flags = match caller.call {
+        Call::Fchownat => caller.descriptor(4),
+        Call::Lchown => libc::AT_SYMLINK_NOFOLLOW,
+        _ => 0,
+    };
+    if flags & !(libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) != 0 {
+        return Err(Errno::INVAL);
+    }
+    let (directory, path) = caller.path()?;
+    let first = if at { 2 } else { 1 };
+    let (uid, gid) = (caller.word(first), caller.word(first + 1));
+    let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
+    let (object, path) = if path.is_empty() && flags & libc::AT_EMPTY_PATH != 0 {
+        (caller.opened(directory)?, None)
+    } else {
+        (
+            caller.object(directory, &path, follow)?,
+            Some((directory, path)),
+        )
+    };
+    Ok(Target {
+        object,
+        path,
+        uid,
+        gid,
+    })
+}
+
+/// Whether an object is what a path names, and not what a symbolic link leads to.
+fn is_at(caller: &Caller<'_>, directory: i32, path: &CStr, object: &OwnedFd) -> bool {
+    let named = caller
+        .object(directory, path, false)
+        .and_then(|named| records::key(&named));
+    named.is_ok() && named == records::key(object)
 }
 
 /// Whether the kernel would let somebody change an owner.

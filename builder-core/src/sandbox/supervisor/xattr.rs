@@ -13,7 +13,7 @@ const LONGEST_LIST: usize = 65536;
 
 impl Keeper {
     /// `getxattr`, `setxattr`, `listxattr`, `removexattr` and their relatives.
-    pub(super) fn attributes(&mut self, caller: &Caller<'_>) -> Result<Reply> {
+    pub(super) fn attributes(caller: &Caller<'_>) -> Result<Reply> {
         match caller.call {
             Call::Listxattr | Call::Llistxattr | Call::Flistxattr => return list(caller),
             _ if caller.string(caller.argument(1))?.as_c_str() != ATTRIBUTE => {}
@@ -45,7 +45,9 @@ fn list(caller: &Caller<'_>) -> Result<Reply> {
         }
         caller.write(caller.argument(1), &shown)?;
     }
-    Ok(Reply::Value(shown.len() as i64))
+    Ok(Reply::Value(
+        i64::try_from(shown.len()).map_err(|_| Errno::RANGE)?,
+    ))
 }
 
 /// A list of names without ours; none where it isn't in the list.

@@ -25,13 +25,15 @@ pub(crate) fn set_group_ids(real: u32, effective: u32, saved: u32) -> Result<()>
 /// `setfsuid(2)` for this thread; it can't fail, it returns the old id.
 pub(crate) fn set_file_user(id: u32) -> u32 {
     // SAFETY: the call takes an integer.
-    unsafe { libc::syscall(libc::SYS_setfsuid, id) as u32 }
+    let old = unsafe { libc::syscall(libc::SYS_setfsuid, id) };
+    old.cast_unsigned() as u32
 }
 
 /// `setfsgid(2)` for this thread; it can't fail, it returns the old id.
 pub(crate) fn set_file_group(id: u32) -> u32 {
     // SAFETY: the call takes an integer.
-    unsafe { libc::syscall(libc::SYS_setfsgid, id) as u32 }
+    let old = unsafe { libc::syscall(libc::SYS_setfsgid, id) };
+    old.cast_unsigned() as u32
 }
 
 fn check(result: libc::c_long) -> Result<()> {
