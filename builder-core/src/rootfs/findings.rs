@@ -96,7 +96,7 @@ impl Findings {
             first_names: BTreeMap::new(),
         };
         teller.root(base)?;
-        while let Some((what, path, link)) = read(&mut input).map_err(lost)? {
+        while let Some(Finding { what, path, link }) = read(&mut input).map_err(lost)? {
             match what {
                 WHITEOUT => {
                     teller.above(&path)?;
@@ -113,8 +113,15 @@ impl Findings {
     }
 }
 
-/// One finding: what, its path, and which file of several names.
-fn read(input: &mut BufReader<&File>) -> io::Result<Option<(u8, ImagePath, (u64, u64))>> {
+/// One finding.
+struct Finding {
+    what: u8,
+    path: ImagePath,
+    /// Device and inode number of a file with several names.
+    link: (u64, u64),
+}
+
+fn read(input: &mut BufReader<&File>) -> io::Result<Option<Finding>> {
     let mut head = [0; 21];
     match input.read_exact(&mut head) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -126,8 +133,11 @@ fn read(input: &mut BufReader<&File>) -> io::Result<Option<(u8, ImagePath, (u64,
     };
     let mut path = vec![0; number(17, 4) as usize];
     input.read_exact(&mut path)?;
-    let link = (number(1, 8), number(9, 8));
-    Ok(Some((head[0], ImagePath::clean(&path), link)))
+    Ok(Some(Finding {
+        what: head[0],
+        path: ImagePath::clean(&path),
+        link: (number(1, 8), number(9, 8)),
+    }))
 }
 
 /// The store's temporary file could not be written or read.

@@ -14,6 +14,7 @@ mod compare;
 mod findings;
 mod layouts;
 mod look;
+mod metadata;
 mod overlay;
 mod snapshot;
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::chain::{Dir, READING};
 use super::compare;
 use super::findings::Findings;
 use super::look::Looker;
-use super::unpack::set_metadata;
+use super::metadata::set_metadata;
 use super::walk::Names;
 use super::{ChangeSink, is_excluded, trouble};
 use crate::confined::to_c;
@@ -57,10 +57,6 @@ pub(super) fn set_opaque(directory: BorrowedFd<'_>) -> rustix::io::Result<()> {
 ///
 /// # Errors
 /// A file that can't be read, a store that can't be written, a layer that can't be read, and the sink's own.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "what a walk depends on, and nothing that goes together"
-)]
 pub fn overlay_changes(
     store: &Store,
     upper: &Path,

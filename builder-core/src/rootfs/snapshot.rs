@@ -18,6 +18,10 @@ use crate::store::{Store, TemporaryFile};
 /// The kernel's clock for files may stand still for so long, in nanoseconds: what is changed twice within may look as
 /// if it was changed once.
 pub(super) const TICK: i128 = 10_000_000;
+/// No longer is waited for a tick, in nanoseconds.
+const LONGEST: u64 = 20_000_000;
+/// It is waited for so often: the clock goes on in steps, and one wait may end before a step.
+const WAITS: u32 = 4;
 
 /// The state of a root file system when it was walked.
 #[derive(Debug)]
@@ -215,10 +219,14 @@ impl SnapshotWriter {
             .into_inner()
             .map_err(|error| lost(error.into_error()))?;
         let mut end = now(store)?;
-        let early = self.newest + TICK - end;
-        if (0..=2 * TICK).contains(&early) {
+        for _ in 0..WAITS {
+            let early = self.newest + TICK - end;
+            // What is later than that is no matter of ticks: somebody set the clock back.
+            let Some(early) = u64::try_from(early).ok().filter(|early| *early < LONGEST) else {
+                break;
+            };
             // Cheaper than to read all of what was changed just now.
-            std::thread::sleep(Duration::from_nanos(early as u64 + 1_000_000));
+            std::thread::sleep(Duration::from_nanos(early + 1_000_000));
             end = now(store)?;
         }
         Ok(Snapshot {

@@ -9,20 +9,20 @@ use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::chain::{Chain, Dir, WRITING, is_no_directory};
 use super::look::{CAPABILITY, key_of};
+use super::metadata::{capability_of, set_metadata, times, write_record};
 use super::trouble;
 use crate::confined::to_c;
 use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image_path::ImagePath;
-use crate::layer::{self, Record, header, makes_something};
-use crate::sandbox::record::{ATTRIBUTE, Device, OwnerEncoding, OwnerRecord, SideTable};
+use crate::layer::{self, Record, makes_something};
+use crate::sandbox::record::{Device, OwnerEncoding, OwnerRecord, SideTable};
 use crate::store::remove_at;
-use crate::timestamp::Timestamp;
 
 /// Bytes of a file written at a time.
 const BUFFER: usize = 256 * 1024;
@@ -352,69 +352,5 @@ fn unreadable(path: &ImagePath, error: io::Error) -> Error {
             let message = format!("cannot read the content of `{path}` in a layer");
             Error::new(ErrorKind::BaseImage, message).with_source(error)
         }
-    }
-}
-
-/// A file's capabilities as a layer holds them.
-fn capability_of(entry: &Entry) -> Option<Vec<u8>> {
-    header::capability(entry.xattrs.get(header::CAPABILITY)?)
-}
-
-/// Gives an open file or directory its owner, mode and time.
-pub(super) fn set_metadata(
-    file: &impl std::os::fd::AsFd,
-    entry: &Entry,
-    encoding: OwnerEncoding,
-    table: &mut SideTable,
-) -> io::Result<()> {
-    let file = file.as_fd();
-    match encoding {
-        OwnerEncoding::Native => rustix::fs::fchown(
-            file,
-            Some(Uid::from_raw(entry.uid)),
-            Some(Gid::from_raw(entry.gid)),
-        )?,
-        // A directory may have been there before, with another owner.
-        OwnerEncoding::Recorded if entry.is_directory() || (entry.uid, entry.gid) != (0, 0) => {
-            write_record(file, OwnerRecord::owner(entry.uid, entry.gid), table)?;
-        }
-        OwnerEncoding::Recorded => {}
-    }
-    rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode & 0o7777))?;
-    Ok(rustix::fs::futimens(file, &times(entry.mtime))?)
-}
-
-/// Records an owner at a file, or in the table where the file system has no attributes.
-fn write_record(
-    file: BorrowedFd<'_>,
-    record: OwnerRecord,
-    table: &mut SideTable,
-) -> io::Result<()> {
-    let written = if record.is_plain() {
-        match rustix::fs::fremovexattr(file, ATTRIBUTE) {
-            Err(Errno::NODATA) => Ok(()),
-            removed => removed,
-        }
-    } else {
-        let text = record.to_text();
-        rustix::fs::fsetxattr(file, ATTRIBUTE, text.as_bytes(), XattrFlags::empty())
-    };
-    match written {
-        Err(Errno::NOTSUP) => {
-            table.insert(key_of(file, c"")?, record);
-            Ok(())
-        }
-        written => Ok(written?),
-    }
-}
-
-fn times(mtime: Timestamp) -> Timestamps {
-    let time = Timespec {
-        tv_sec: mtime.seconds,
-        tv_nsec: mtime.nanos.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
     }
 }

@@ -149,10 +149,8 @@ pub(super) fn clean(folder: &Path) -> Result<()> {
         let Ok(file) = File::open(&path) else {
             continue;
         };
-        if lock::try_lock(&file, &path, Mode::Exclusive)? {
-            if remove_tree(&path).is_err() {
-                break;
-            }
+        if lock::try_lock(&file, &path, Mode::Exclusive)? && remove_tree(&path).is_err() {
+            break;
         }
     }
     Ok(())

@@ -199,7 +199,7 @@ fn collection_keeps_what_tags_reach() {
 
     let root = store.root_path("native", &Digest::of(b"root"));
     std::fs::create_dir_all(root.join("tree/hidden")).unwrap();
-    let hidden = Permissions::from_mode(0);
+    let hidden = Permissions::from_mode(0o0);
     std::fs::set_permissions(root.join("tree/hidden"), hidden).unwrap();
 
     let options = GcOptions {
