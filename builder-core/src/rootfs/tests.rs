@@ -685,6 +685,7 @@ fn an_adopted_upper_directory_is_the_layer() {
     let upper = world.store.root().join("tmp/upper");
     fs::create_dir(&upper).unwrap();
     fs::write(upper.join("marker"), "").unwrap();
+    fs::set_permissions(&upper, fs::Permissions::from_mode(0o555)).unwrap();
     let lowers = world.with(OwnerEncoding::Recorded, |layouts| {
         let table = SideTable::default();
         let below = std::slice::from_ref(&base);
@@ -720,6 +721,65 @@ fn edit(root: &Path, (what, place, other): (u8, usize, usize), plain: bool) {
             _ => Ok(()),
         },
     };
+}
+
+#[test]
+fn capabilities_are_set_or_handed_over_and_found_again() {
+    let world = World::new();
+    let plain = [vec![1, 0, 0, 2], vec![0; 16]].concat();
+    let mut entry = Entry::file(ImagePath::clean("tool"), 0, 0o755, Timestamp::default());
+    let name = b"security.capability";
+    entry.xattrs.insert(name.to_vec(), plain.clone());
+    let mut writer = LayerWriter::new(&world.store, &options()).unwrap();
+    writer.append(&entry, None).unwrap();
+    let layers = [made(writer)];
+    let view = View::new(&world.store, &layers, "base");
+    for encoding in encodings() {
+        let handed = std::cell::RefCell::new(Vec::new());
+        let interrupt = Interrupt::default();
+        let root = world.home.path().join(format!("{encoding:?}"));
+        fs::create_dir(&root).unwrap();
+        let mut table = SideTable::default();
+        let layouts = Layouts {
+            store: &world.store,
+            source: None,
+            encoding: *encoding,
+            capabilities: &|_, all| {
+                handed.borrow_mut().extend_from_slice(all);
+                Ok(())
+            },
+            interrupt: &interrupt,
+        };
+        layouts.apply(&[], &layers, &root, &mut table).unwrap();
+        let mut lines = Lines::default();
+        let (store, path) = (&world.store, root.as_path());
+        overlay_changes(store, path, *encoding, &table, &view, &[], &mut lines).unwrap();
+        if *encoding == OwnerEncoding::Native {
+            assert_eq!((handed.take(), lines.0), (vec![], vec![]));
+        } else {
+            // Nobody set it: the file differs.
+            assert_eq!(handed.take(), [(entry.path.clone(), plain.clone())]);
+            assert_eq!(lines.0, ["/tool file \"\" 755 0:0"]);
+        }
+        interrupt.set();
+        let again = layouts.apply(&layers, &layers, &root, &mut table);
+        assert_eq!(again.unwrap_err().kind(), ErrorKind::Interrupted);
+    }
+}
+
+#[test]
+fn a_directory_takes_the_place_of_a_link_even_where_its_content_comes_first() {
+    let world = World::new();
+    let layers = [
+        world.foreign(&[(b'2', "d", "/etc", "")]),
+        world.foreign(&[(b'0', "d/f", "", "x"), (b'5', "d/", "", "")]),
+    ];
+    let encoding = OwnerEncoding::Recorded;
+    let (root, table) = world.root("root", &layers, encoding);
+    let expected = ["/d dir 755 0:0 now", "/d/f file \"x\" 755 0:0 now"];
+    assert_eq!(shown(&root, encoding, &table), expected);
+    let lowers = world.with(encoding, |layouts| layouts.lowers(&layers).unwrap());
+    assert_eq!(shown(&lowers[1].tree, encoding, &table), expected);
 }
 
 fn edits() -> impl proptest::strategy::Strategy<Value = Vec<Vec<(u8, usize, usize)>>> {
