@@ -75,9 +75,9 @@ fn visit_tar(
     visitor: &mut Visitor<'_>,
 ) -> crate::Result<()> {
     let what = What::layer(descriptor);
-    let (shown, found) = read::unpack(store, descriptor, |tar| {
+    let mut refused = Ok(());
+    let unpacked = read::unpack(store, descriptor, |tar| {
         let mut making = indexed.then(|| Making::new(store));
-        let mut refused = Ok(());
         read::each_record(tar, &what, |frames, record, number| {
             let mut content = Content {
                 left: record.data.map_or(0, |range| range.len),
@@ -86,6 +86,9 @@ fn visit_tar(
             if refused.is_ok() {
                 refused = visitor(&record, &mut content);
             }
+            if is_interrupted(&refused) {
+                return Err(Error::Pipeline);
+            }
             match &mut making {
                 Some(making) => making.push(&record, number),
                 None => Ok(()),
@@ -93,15 +96,23 @@ fn visit_tar(
         })?;
         // Who failed to unpack what the tar does wrong would tell of it less well.
         let index = making.map(|making| making.finish(store, &what));
-        Ok((index.transpose()?, refused))
-    })?;
-    let (index, refused) = shown;
+        index.transpose()
+    });
+    if is_interrupted(&refused) {
+        return refused;
+    }
+    let (index, found) = unpacked?;
     read::check_diff_id(descriptor, Some(diff_id), found)?;
     refused?;
     if let Some(index) = index {
         store.keep_sidecar(Sidecar::Index(*diff_id), index)?;
     }
     Ok(())
+}
+
+/// Whether a visitor wants to stop at once; any other refusal waits for what is wrong with the tar itself.
+fn is_interrupted(refused: &crate::Result<()>) -> bool {
+    matches!(refused, Err(error) if error.kind() == crate::ErrorKind::Interrupted)
 }
 
 /// The bytes of one file of a tar.

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::chain::{Chain, READING};
+use super::chain::{Chain, Dir, READING, WRITING};
 use super::overlay::set_opaque;
 use super::unpack::Unpacker;
 use super::{compare, trouble};
@@ -134,7 +134,9 @@ impl Layouts<'_> {
         let mut layers = below.to_vec();
         layers.push(layer.clone());
         let place = self.store.temporary_directory()?;
-        let moved = std::fs::rename(upper, place.path().join("tree"));
+        // Who moves a directory must be able to write in it.
+        let moved = Dir::open_root(upper, WRITING)
+            .and_then(|_open| std::fs::rename(upper, place.path().join("tree")));
         moved.map_err(trouble("move", upper, &ImagePath::root()))?;
         self.keep(place, &chain_key(&layers), &layers, table)?;
         Ok(())
@@ -210,7 +212,7 @@ impl Layouts<'_> {
         Ok(())
     }
 
-    /// Deletes what a layer hides of the layers below.
+    /// Deletes what a layer hides of the layers below, and what is in the way of its directories.
     fn delete_hidden(&self, layer: &Layer, unpacker: &mut Unpacker<'_>) -> Result<()> {
         let (_, index) = index_layer(self.store, &layer.descriptor, Some(&layer.diff_id))?;
         for record in &index {
@@ -221,6 +223,9 @@ impl Layouts<'_> {
                 unpacker.delete(path)
             } else if record.opaque {
                 unpacker.empty(path)
+            } else if record.is_directory() && !record.implicit {
+                // What lies below it may come first.
+                unpacker.make_way(path)
             } else {
                 continue;
             };

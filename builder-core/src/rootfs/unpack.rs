@@ -318,6 +318,15 @@ impl<'a> Unpacker<'a> {
         }
     }
 
+    /// Deletes what is at a directory's place and is none.
+    pub(super) fn make_way(&mut self, path: &ImagePath) -> io::Result<()> {
+        match self.chain.enter(path) {
+            Err(error) if is_no_directory(&error) => self.delete(path),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Deletes all that is in a directory, which may be missing.
     pub(super) fn empty(&mut self, path: &ImagePath) -> io::Result<()> {
         let directory = match self.chain.enter(path) {
