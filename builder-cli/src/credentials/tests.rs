@@ -38,6 +38,7 @@ impl Folder {
         let own = [("HOME", home), ("PATH", path.as_str())];
         let all = own.iter().chain(variables);
         Environment {
+            program: None,
             variables: all
                 .map(|(name, value)| (OsString::from(name), OsString::from(value)))
                 .collect(),

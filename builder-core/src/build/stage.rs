@@ -56,8 +56,8 @@ pub(crate) struct Shared<'a> {
 }
 
 /// Executes a stage on top of what it starts from. `done` holds the results of earlier stages.
-pub(crate) fn execute<'a>(
-    shared: &Shared<'a>,
+pub(crate) fn execute(
+    shared: &Shared<'_>,
     stage: &PlannedStage,
     base: Image,
     images: &Mutex<Images<'_>>,

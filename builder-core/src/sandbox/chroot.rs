@@ -13,15 +13,13 @@ use super::engine::Engine;
 use super::filter::Notified;
 use super::places::{self, Made};
 use super::record::SideTable;
-use super::spec::{Bytes, Doing as _, Failure, Mount, MountKind, Root, RunSpec};
+use super::spec::{Doing as _, Failure, Mount, MountKind, Root, RunSpec};
 use super::supervisor::{Duty, MemoryFile, VirtualFiles};
 use super::sys;
+use crate::store::moved;
 
 /// Directories that the supervisor serves, or that are nobody's business in a layer: a RUN gets empty ones.
 const OWN: &[&str] = &["/proc", "/sys", "/dev"];
-
-/// The file, beside the root, that says what must be moved back where a helper was killed.
-pub(super) const JOURNAL: &str = "moved.json";
 
 /// A RUN in a chroot.
 pub(super) struct Chroot<'a> {
@@ -82,17 +80,12 @@ impl<'a> Chroot<'a> {
     /// Moves something, and writes down how to move it back before.
     fn rename(&mut self, from: &Path, to: &Path) -> std::io::Result<()> {
         let times = places::times_of(from.parent().unwrap_or(from))?;
-        let back: Vec<(Bytes, Bytes)> = self
-            .done
-            .iter()
-            .filter_map(|done| match done {
-                Done::Moved(from, to, _) => Some((to.as_path().into(), from.as_path().into())),
-                Done::Put(..) => None,
-            })
-            .chain([(to.into(), from.into())])
-            .collect();
-        let folder = self.root.parent().unwrap_or(&self.root);
-        std::fs::write(folder.join(JOURNAL), serde_json::to_vec(&back)?)?;
+        let moved = self.done.iter().filter_map(|done| match done {
+            Done::Moved(from, to, _) => Some((from.as_path(), to.as_path())),
+            Done::Put(..) => None,
+        });
+        let moved: Vec<(&Path, &Path)> = moved.chain([(from, to)]).collect();
+        moved::write(self.root.parent().unwrap_or(&self.root), &moved)?;
         std::fs::rename(from, to)?;
         self.done
             .push(Done::Moved(from.to_owned(), to.to_owned(), times));
@@ -221,8 +214,7 @@ impl Engine for Chroot<'_> {
             let _ = places::set_times(path.parent().unwrap_or(&path), &times);
         }
         places::unmake(&self.root, &mut self.made);
-        let folder = self.root.parent().unwrap_or(&self.root);
-        let _ = std::fs::remove_file(folder.join(JOURNAL));
+        moved::forget(self.root.parent().unwrap_or(&self.root));
     }
 }
 
@@ -244,21 +236,6 @@ fn sealed(content: &[u8]) -> std::io::Result<std::os::fd::OwnedFd> {
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
     rustix::fs::fcntl_add_seals(&file, seals)?;
     Ok(file)
-}
-
-/// Moves back what a killed helper left moved in `folder`, the directory that its root is in.
-pub(super) fn recover(folder: &Path) {
-    let journal = folder.join(JOURNAL);
-    let Ok(text) = std::fs::read(&journal) else {
-        return;
-    };
-    let moved: Vec<(Bytes, Bytes)> = serde_json::from_slice(&text).unwrap_or_default();
-    for (to, from) in moved.iter().rev() {
-        if to.as_path().symlink_metadata().is_ok() && from.as_path().symlink_metadata().is_err() {
-            let _ = std::fs::rename(to.as_path(), from.as_path());
-        }
-    }
-    let _ = std::fs::remove_file(journal);
 }
 
 /// Whether this process may change its root at all, tried in a directory.

@@ -31,15 +31,15 @@ const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::AUDIT_WRITE);
 
 /// Becomes the command. What keeps it from that is written to `socket`.
-pub(super) fn start(engine: &dyn Engine, spec: &RunSpec, socket: OwnedFd) -> ! {
+pub(super) fn start(engine: &dyn Engine, spec: &RunSpec, socket: &OwnedFd) -> ! {
     let mut sent = false;
-    let Err(report) = become_command(engine, spec, &socket, &mut sent);
+    let Err(report) = become_command(engine, spec, socket, &mut sent);
     if !sent {
         // Where nobody listens any more, nobody needs to know.
-        let _ = send_listener(&socket, None);
+        let _ = send_listener(socket, None);
     }
     let text = serde_json::to_vec(&report).unwrap_or_default();
-    let _ = rustix::io::write(&socket, &text);
+    let _ = rustix::io::write(socket, &text);
     sys::process::exit(127)
 }
 

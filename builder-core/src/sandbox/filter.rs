@@ -9,15 +9,13 @@ use crate::sandbox::calls::{COMPAT, COMPAT_ARCH, COMPAT_COMMON, Call, NATIVE, NA
 pub(crate) struct Policy {
     /// Which calls a supervisor answers.
     pub notified: Notified,
-    /// Whether calls that no build needs fail, as under a container runtime.
+    /// Whether calls that no build needs fail, as under a container runtime, and calls that flush do nothing.
     pub deny: bool,
 }
 
 /// Which calls a supervisor answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notified {
-    /// None.
-    Nothing,
     /// Ids, owners and devices: one user id stands for all.
     Owners,
     /// Devices alone: ids are real.
@@ -29,6 +27,8 @@ pub(crate) enum Notified {
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
 const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+/// Success without a call.
+const DONE: u32 = libc::SECCOMP_RET_ERRNO;
 const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 
 /// When a verdict holds, by the low half of an argument; otherwise the call is allowed.
@@ -127,6 +127,18 @@ const COMPAT_CLONE: u32 = 120;
 /// programs fall back to other calls on `ENOSYS`.
 const ABSENT: &[u32] = &[425, 426, 427, 435];
 
+/// Calls that flush to the disk: they succeed and do nothing. What a RUN writes is a layer when it has ended well, and
+/// nothing before; package managers flush after every file.
+const FLUSHING: &[libc::c_long] = &[
+    libc::SYS_sync,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_syncfs,
+    libc::SYS_sync_file_range,
+];
+/// The same for 32-bit programs: `sync`, `fsync` and `fdatasync`.
+const COMPAT_FLUSHING: &[u32] = &[36, 118, 148];
+
 /// The program of a policy.
 pub(crate) fn program(policy: &Policy) -> Vec<sock_filter> {
     let native = compile(&native_rules(policy));
@@ -151,6 +163,8 @@ fn native_rules(policy: &Policy) -> Vec<Rule> {
                 .map(|&number| always(number.cast_unsigned() as u32, EPERM)),
         );
         rules.extend(ABSENT.iter().map(|&number| always(number, ENOSYS)));
+        let flushing = FLUSHING.iter();
+        rules.extend(flushing.map(|&number| always(number.cast_unsigned() as u32, DONE)));
         rules.push(any(libc::SYS_unshare as u32, UNSHARE_NAMESPACES));
         rules.push(any(libc::SYS_clone as u32, CLONE_NAMESPACES));
     }
@@ -164,6 +178,8 @@ fn compat_rules(policy: &Policy) -> Vec<Rule> {
         let denied = COMPAT_DENIED.iter().chain(COMPAT_DENIED_MORE);
         rules.extend(denied.map(|&number| always(number, EPERM)));
         rules.extend(ABSENT.iter().map(|&number| always(number, ENOSYS)));
+        let flushing = COMPAT_FLUSHING.iter();
+        rules.extend(flushing.map(|&number| always(number, DONE)));
         rules.push(any(COMPAT_UNSHARE, UNSHARE_NAMESPACES));
         rules.push(any(COMPAT_CLONE, CLONE_NAMESPACES));
     }
@@ -190,7 +206,6 @@ fn any(number: u32, flags: u32) -> Rule {
 
 fn notify(notified: Notified, table: &[(u32, Call)], rules: &mut Vec<Rule>) {
     let test = match notified {
-        Notified::Nothing => return,
         Notified::Owners => owners,
         Notified::Devices => devices,
         Notified::Files => files,
@@ -366,7 +381,7 @@ mod tests {
         let mut all = [0; 6];
         all[..args.len()].copy_from_slice(args);
         assert_eq!(
-            run(&program, arch, number as u32, all),
+            run(&program, arch, number.cast_unsigned() as u32, all),
             expected,
             "call {number} {args:?}"
         );
@@ -387,16 +402,22 @@ mod tests {
                 [libc::CLONE_FS as u64 | libc::CLONE_FILES as u64, 0],
                 ALLOW,
             ),
-            (libc::SYS_clone, [libc::CLONE_NEWUSER as u64 | 17, 0], EPERM),
-            (libc::SYS_clone, [libc::CLONE_VM as u64 | 17, ns], ALLOW),
+            (
+                libc::SYS_clone,
+                [libc::CLONE_NEWUSER as u64 | 0x11, 0],
+                EPERM,
+            ),
+            (libc::SYS_clone, [libc::CLONE_VM as u64 | 0x11, ns], ALLOW),
             (libc::SYS_clone3, [0, 0], ENOSYS),
             (libc::SYS_io_uring_setup, [0, 0], ENOSYS),
             (libc::SYS_ptrace, [0, 0], ALLOW),
             (libc::SYS_sethostname, [0, 0], ALLOW),
             (libc::SYS_read, [0, 0], ALLOW),
+            (libc::SYS_fsync, [0, 0], DONE),
+            (libc::SYS_msync, [0, 0], ALLOW),
             (libc::SYS_seccomp, [1, 8], ALLOW),
         ] {
-            check(Notified::Nothing, NATIVE_ARCH, number, &args, expected);
+            check(Notified::Devices, NATIVE_ARCH, number, &args, expected);
         }
         for (number, args, expected) in [
             (21, [0], EPERM),
@@ -406,7 +427,7 @@ mod tests {
             (435, [0], ENOSYS),
             (212, [0], ALLOW),
         ] {
-            check(Notified::Nothing, COMPAT_ARCH, number, &args, expected);
+            check(Notified::Devices, COMPAT_ARCH, number, &args, expected);
         }
     }
 
@@ -472,7 +493,7 @@ mod tests {
             ),
             (Notified::Files, libc::SYS_statx, [0, 0, empty, 0], ALLOW),
             (Notified::Files, libc::SYS_fchownat, [0, 0, 0, 0], ALLOW),
-            (Notified::Nothing, libc::SYS_fchownat, [0, 0, 0, 0], ALLOW),
+            (Notified::Devices, libc::SYS_fchownat, [0, 0, 0, 0], ALLOW),
         ] {
             check(notified, NATIVE_ARCH, number, &args, expected);
         }

@@ -63,7 +63,7 @@ fn start_and_wait(
         Forked::Parent(child) => child,
         Forked::Child => {
             drop(ours);
-            command::start(engine, spec, theirs);
+            command::start(engine, spec, &theirs);
         }
     };
     drop(theirs);
@@ -90,7 +90,7 @@ fn start_and_wait(
     };
     let result = begun.and_then(|outcome| match outcome {
         Some(report) => Ok(report),
-        None => watch.to_the_end().doing("waiting for the command"),
+        None => watch.until_end().doing("waiting for the command"),
     });
     watch.end_everything();
     let mut report = result?;
@@ -142,7 +142,7 @@ impl Watch<'_> {
     }
 
     /// Waits until the command has ended.
-    fn to_the_end(&mut self) -> std::io::Result<Report> {
+    fn until_end(&mut self) -> std::io::Result<Report> {
         loop {
             if let Some(status) = self.status {
                 let table = String::new();

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps};
 
-/// More links on one way are a loop (path_resolution(7)).
+/// More links on one way are a loop (`path_resolution(7)`).
 const LINKS: usize = 40;
 
 /// A file or directory that was made to mount something on.

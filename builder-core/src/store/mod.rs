@@ -31,6 +31,7 @@ pub mod error;
 pub mod gc;
 pub mod layout;
 pub mod lock;
+pub mod moved;
 pub mod origin;
 pub mod remove;
 pub mod roots;

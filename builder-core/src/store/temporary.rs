@@ -13,6 +13,7 @@ use tempfile::NamedTempFile;
 
 use super::error::{Error, Result};
 use super::lock::{self, Mode};
+use super::moved;
 use super::remove::remove_tree;
 
 /// A locked file in `tmp/`; dropped, it is deleted.
@@ -136,6 +137,7 @@ impl TemporaryDirectory {
 impl Drop for TemporaryDirectory {
     fn drop(&mut self) {
         if let Some(directory) = self.directory.take() {
+            moved::put_back(&self.path);
             // What can't be deleted now is left to the next cleaning.
             let _ = remove_tree(&directory.keep());
         }
@@ -149,7 +151,11 @@ pub(super) fn clean(folder: &Path) -> Result<()> {
         let Ok(file) = File::open(&path) else {
             continue;
         };
-        if lock::try_lock(&file, &path, Mode::Exclusive)? && remove_tree(&path).is_err() {
+        if !lock::try_lock(&file, &path, Mode::Exclusive)? {
+            continue;
+        }
+        moved::put_back(&path);
+        if remove_tree(&path).is_err() {
             break;
         }
     }

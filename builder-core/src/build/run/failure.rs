@@ -112,7 +112,7 @@ mod tests {
     fn the_last_lines_are_kept() {
         let mut tail = Tail::default();
         for number in 0..30 {
-            tail.push(format!("li").as_bytes());
+            tail.push(b"li");
             tail.push(format!("ne {number}\n\n").as_bytes());
         }
         assert!(tail.text().ends_with("line 28\n\nline 29"));

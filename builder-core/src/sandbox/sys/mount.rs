@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
-/// `mount_attr` (mount_setattr(2)).
+/// `mount_attr` (`mount_setattr(2)`).
 #[repr(C)]
 #[derive(Default)]
 struct MountAttributes {
