@@ -367,7 +367,7 @@ mod tests {
         let mut all = [0; 6];
         all[..args.len()].copy_from_slice(args);
         assert_eq!(
-            run(&program, arch, number as u32, all),
+            run(&program, arch, number.cast_unsigned() as u32, all),
             expected,
             "call {number} {args:?}"
         );
@@ -375,6 +375,7 @@ mod tests {
 
     #[test]
     fn what_no_build_needs_fails() {
+        const SIGCHLD: u64 = libc::SIGCHLD as u64;
         let ns = libc::CLONE_NEWNS as u64;
         for (number, args, expected) in [
             (libc::SYS_mount, [0, 0], EPERM),
@@ -388,8 +389,16 @@ mod tests {
                 [libc::CLONE_FS as u64 | libc::CLONE_FILES as u64, 0],
                 ALLOW,
             ),
-            (libc::SYS_clone, [libc::CLONE_NEWUSER as u64 | 17, 0], EPERM),
-            (libc::SYS_clone, [libc::CLONE_VM as u64 | 17, ns], ALLOW),
+            (
+                libc::SYS_clone,
+                [libc::CLONE_NEWUSER as u64 | SIGCHLD, 0],
+                EPERM,
+            ),
+            (
+                libc::SYS_clone,
+                [libc::CLONE_VM as u64 | SIGCHLD, ns],
+                ALLOW,
+            ),
             (libc::SYS_clone3, [0, 0], ENOSYS),
             (libc::SYS_io_uring_setup, [0, 0], ENOSYS),
             (libc::SYS_ptrace, [0, 0], ALLOW),

@@ -76,11 +76,12 @@ impl Server {
         if !is_virtual(&path) {
             return Ok(Reply::Continue);
         }
+        let status = caller.status()?;
         let own = Own {
-            process: caller.status()?.group,
+            process: status.group,
             thread: caller.pid(),
         };
-        let ids = RealIds::of(caller.proc, caller.pid())?;
+        let ids = status.ids;
         let request = Request {
             caller,
             path,
