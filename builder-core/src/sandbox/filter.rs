@@ -69,7 +69,7 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
     libc::SYS_kexec_load,
-    libc::SYS_kexec_file_load,
+    KEXEC_FILE_LOAD,
     libc::SYS_init_module,
     libc::SYS_finit_module,
     libc::SYS_delete_module,
@@ -98,6 +98,12 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_lookup_dcookie,
     libc::SYS_nfsservctl,
 ];
+// Numbers that libc doesn't name everywhere.
+const KEXEC_FILE_LOAD: libc::c_long = if cfg!(target_arch = "x86_64") {
+    320
+} else {
+    294
+};
 const OPEN_TREE_ATTR: libc::c_long = 467;
 const QUOTACTL_FD: libc::c_long = 443;
 
