@@ -20,6 +20,8 @@ pub(super) struct Status {
     pub ids: RealIds,
     /// Its effective capabilities.
     pub capabilities: u64,
+    /// Whether no program may give it more.
+    pub no_new_privileges: bool,
 }
 
 impl Status {
@@ -45,6 +47,7 @@ impl Status {
             umask: field("Umask:")
                 .and_then(|mask| u32::from_str_radix(mask, 8).ok())
                 .unwrap_or(0o022),
+            no_new_privileges: field("NoNewPrivs:") == Some("1"),
             capabilities: field("CapEff:")
                 .and_then(|set| u64::from_str_radix(set, 16).ok())
                 .unwrap_or(0),
@@ -78,13 +81,14 @@ mod tests {
 
     #[test]
     fn a_status_is_read() {
-        let text = "Name:\tsh\nUmask:\t0027\nState:\tS (sleeping)\nTgid:\t12\nNgid:\t0\nPid:\t13\nPPid:\t7\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nCapEff:\t0000000008000000\n";
+        let text = "Name:\tsh\nUmask:\t0027\nState:\tS (sleeping)\nTgid:\t12\nNgid:\t0\nPid:\t13\nPPid:\t7\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nCapEff:\t0000000008000000\nNoNewPrivs:\t1\n";
         let expected = Status {
             group: 12,
             parent: 7,
             umask: 0o027,
             ids: RealIds { user: 4, group: 8 },
             capabilities: 1 << 27,
+            no_new_privileges: true,
         };
         assert_eq!(Status::parse(text), Some(expected));
         assert_eq!(Status::parse("Tgid:\tx\n"), None);
