@@ -13,7 +13,8 @@ macro_rules! calls {
         /// Numbers of the machine's own programs.
         pub(crate) const NATIVE: &[(u32, Call)] = &[
             $((libc::$number as u32, Call::$name),)*
-            // Newer machines have only the forms that take a directory.
+            // Newer machines have only the forms that take a directory; libc doesn't name all of them.
+            #[cfg(target_arch = "aarch64")] (38, Call::Renameat),
             $(#[cfg(target_arch = "x86_64")] (libc::$old_number as u32, Call::$old),)*
         ];
     };
@@ -80,8 +81,6 @@ calls! {
     Bind = SYS_bind;
     /// `renameat2(2)`
     Renameat2 = SYS_renameat2;
-    /// `renameat(2)`
-    Renameat = SYS_renameat;
     /// `linkat(2)`
     Linkat = SYS_linkat;
     /// `utimensat(2)`
@@ -145,6 +144,8 @@ calls! {
     Mknod = SYS_mknod;
     /// `rename(2)`
     Rename = SYS_rename;
+    /// `renameat(2)`
+    Renameat = SYS_renameat;
     /// `link(2)`
     Link = SYS_link;
     /// `readlink(2)`

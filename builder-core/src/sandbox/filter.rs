@@ -68,7 +68,7 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
     libc::SYS_kexec_load,
-    libc::SYS_kexec_file_load,
+    KEXEC_FILE_LOAD,
     libc::SYS_init_module,
     libc::SYS_finit_module,
     libc::SYS_delete_module,
@@ -97,6 +97,12 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_lookup_dcookie,
     libc::SYS_nfsservctl,
 ];
+// Numbers that libc doesn't name everywhere.
+const KEXEC_FILE_LOAD: libc::c_long = if cfg!(target_arch = "x86_64") {
+    320
+} else {
+    294
+};
 const OPEN_TREE_ATTR: libc::c_long = 467;
 const QUOTACTL_FD: libc::c_long = 443;
 
@@ -389,6 +395,7 @@ mod tests {
 
     #[test]
     fn what_no_build_needs_fails() {
+        const SIGCHLD: u64 = libc::SIGCHLD as u64;
         let ns = libc::CLONE_NEWNS as u64;
         for (number, args, expected) in [
             (libc::SYS_mount, [0, 0], EPERM),
@@ -404,10 +411,14 @@ mod tests {
             ),
             (
                 libc::SYS_clone,
-                [libc::CLONE_NEWUSER as u64 | 0x11, 0],
+                [libc::CLONE_NEWUSER as u64 | SIGCHLD, 0],
                 EPERM,
             ),
-            (libc::SYS_clone, [libc::CLONE_VM as u64 | 0x11, ns], ALLOW),
+            (
+                libc::SYS_clone,
+                [libc::CLONE_VM as u64 | SIGCHLD, ns],
+                ALLOW,
+            ),
             (libc::SYS_clone3, [0, 0], ENOSYS),
             (libc::SYS_io_uring_setup, [0, 0], ENOSYS),
             (libc::SYS_ptrace, [0, 0], ALLOW),

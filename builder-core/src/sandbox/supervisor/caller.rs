@@ -7,7 +7,6 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2, readlinkat};
 use rustix::io::{Errno, Result};
 
 use crate::sandbox::calls::Call;
-use crate::sandbox::supervisor::acting::RealIds;
 use crate::sandbox::supervisor::procfs::Status;
 use crate::sandbox::sys::memory;
 use crate::sandbox::sys::seccomp::{Notification, is_valid};
@@ -83,7 +82,7 @@ impl Caller<'_> {
     /// Does something with the caller; where that is not for this process to do, as the caller's user.
     fn attempt<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
         match work() {
-            Err(Errno::PERM) => RealIds::of(self.proc, self.pid())?.act(work),
+            Err(Errno::PERM) => Status::read(self.proc, self.pid())?.ids.act(work),
             other => other,
         }
     }
@@ -183,7 +182,7 @@ impl Caller<'_> {
         let name = format!("{}/{name}", self.pid());
         let read = || readlinkat(self.proc, name.as_str(), Vec::new());
         let target = match read() {
-            Err(Errno::ACCESS | Errno::PERM) => RealIds::of(self.proc, self.pid())?.act(read),
+            Err(Errno::ACCESS | Errno::PERM) => Status::read(self.proc, self.pid())?.ids.act(read),
             other => other,
         }?;
         self.check()?;

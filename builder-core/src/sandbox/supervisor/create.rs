@@ -4,7 +4,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{FileType, Mode, OFlags, mkdirat, mknodat, openat, symlinkat};
+use rustix::fs::{FileType, Mode, OFlags, mkdirat, mknodat, openat, readlinkat, symlinkat};
 use rustix::io::{Errno, Result};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open, umask};
 
@@ -16,6 +16,15 @@ use crate::sandbox::supervisor::owners::Keeper;
 use crate::sandbox::supervisor::procfs::Status;
 use crate::sandbox::supervisor::{Reply, records, send};
 use crate::sandbox::sys::memory;
+
+/// Makes a file, and fails where anything has the name.
+const MAKE: OFlags = OFlags::CREATE
+    .union(OFlags::EXCL)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::WRONLY)
+    .union(OFlags::CLOEXEC);
+/// More symbolic links in a row than anything leads through.
+const LINKS: usize = 8;
 
 /// Where a file is made, for whom.
 struct Place {
@@ -99,13 +108,37 @@ impl Keeper {
             self.own(&place)?;
             return send(caller, &file, flags.contains(OFlags::CLOEXEC));
         }
-        // Only ever made, never opened: what is there already may be a pipe, which would block. The kernel opens it.
-        let make =
-            OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
-        if openat(&place.directory, &place.name, make, mode).is_ok() {
-            self.own(&place)?;
-        }
+        self.make_absent(caller, start, path, place, mode)?;
         Ok(Reply::Continue)
+    }
+
+    /// Makes a file that isn't there yet; the kernel opens it. Only ever made, never opened: what is there already may
+    /// be a pipe, which would block.
+    fn make_absent(
+        &mut self,
+        caller: &Caller<'_>,
+        start: i32,
+        mut path: CString,
+        mut place: Place,
+        mode: Mode,
+    ) -> Result<()> {
+        for _ in 0..LINKS {
+            match openat(&place.directory, &place.name, MAKE, mode) {
+                Ok(_) => return self.own(&place),
+                // A symbolic link may lead to what isn't there.
+                Err(Errno::EXIST) => {}
+                Err(_) => return Ok(()),
+            }
+            let Ok(target) = readlinkat(&place.directory, &place.name, Vec::new()) else {
+                return Ok(());
+            };
+            path = beside(&path, &target)?;
+            place = match self.place(caller, start, &path) {
+                Some(place) => place,
+                None => return Ok(()),
+            };
+        }
+        Ok(())
     }
 
     /// `mkdir`, `mkdirat`.
@@ -244,6 +277,21 @@ impl Keeper {
     }
 }
 
+/// The path that a symbolic link at a path leads to.
+fn beside(path: &CStr, target: &CStr) -> Result<CString> {
+    let (path, target) = (path.to_bytes(), target.to_bytes());
+    let end = path
+        .iter()
+        .rposition(|&byte| byte == b'/')
+        .map_or(0, |at| at + 1);
+    let start = if target.starts_with(b"/") {
+        &[]
+    } else {
+        &path[..end]
+    };
+    CString::new([start, target].concat()).map_err(|_| Errno::INVAL)
+}
+
 /// A descriptor of the caller's process.
 fn borrow(place: &Place, descriptor: i32) -> Option<OwnedFd> {
     let process = Pid::from_raw(place.caller.group.cast_signed())?;
@@ -291,5 +339,32 @@ fn device(block: bool, number: u64) -> Device {
         block,
         major: libc::major(number),
         minor: libc::minor(number),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_lead_on_from_where_they_are() {
+        for (path, target, expected) in [
+            (c"a/b", c"c", c"a/c"),
+            (c"b", c"../c", c"../c"),
+            (c"/b", c"c", c"/c"),
+            (c"a/b", c"/c", c"/c"),
+        ] {
+            assert_eq!(beside(path, target).as_deref(), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn devices_are_read_from_their_number() {
+        let expected = Device {
+            block: true,
+            major: 8,
+            minor: 300,
+        };
+        assert_eq!(device(true, libc::makedev(8, 300)), expected);
     }
 }

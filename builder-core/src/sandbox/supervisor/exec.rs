@@ -36,7 +36,7 @@ impl Keeper {
         // Without the right to execute, the bit of the group means something else.
         let by_user = mode & libc::S_ISUID != 0;
         let by_group = mode & libc::S_ISGID != 0 && mode & libc::S_IXGRP != 0;
-        if !by_user && !by_group || is_script(&object)? {
+        if !by_user && !by_group || is_script(&object)? || caller.status()?.no_new_privileges {
             return Ok(Some((None, None)));
         }
         let owner = records::read(&self.table, &object, &stat).unwrap_or_default();

@@ -70,7 +70,8 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    /// A supervisor of the calls that arrive at a listener. It takes off the process's umask: new files get that of
+    /// A supervisor of the calls that arrive at a listener. To be made where the caller's processes are in `/proc`: of
+    /// owners after the change of root, of files outside. It takes off the process's umask: new files get that of
     /// the caller.
     pub(crate) fn new(listener: OwnedFd, duty: Duty) -> io::Result<Self> {
         seccomp::check_sizes()?;

@@ -5,6 +5,8 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, Result, read};
 
+use crate::sandbox::supervisor::acting::RealIds;
+
 /// What a process is, from its `status` file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Status {
@@ -14,8 +16,12 @@ pub(super) struct Status {
     pub parent: u32,
     /// The bits that new files don't get.
     pub umask: u32,
+    /// Who it is towards the file system.
+    pub ids: RealIds,
     /// Its effective capabilities.
     pub capabilities: u64,
+    /// Whether no program may give it more.
+    pub no_new_privileges: bool,
 }
 
 impl Status {
@@ -29,12 +35,19 @@ impl Status {
             let line = text.lines().find(|line| line.starts_with(name))?;
             Some(line[name.len()..].trim())
         };
+        // Real, effective, saved and file system id.
+        let fourth = |name: &str| field(name)?.split_ascii_whitespace().nth(3)?.parse().ok();
         Some(Self {
             group: field("Tgid:")?.parse().ok()?,
             parent: field("PPid:")?.parse().ok()?,
+            ids: RealIds {
+                user: fourth("Uid:")?,
+                group: fourth("Gid:")?,
+            },
             umask: field("Umask:")
                 .and_then(|mask| u32::from_str_radix(mask, 8).ok())
                 .unwrap_or(0o022),
+            no_new_privileges: field("NoNewPrivs:") == Some("1"),
             capabilities: field("CapEff:")
                 .and_then(|set| u64::from_str_radix(set, 16).ok())
                 .unwrap_or(0),
@@ -68,12 +81,14 @@ mod tests {
 
     #[test]
     fn a_status_is_read() {
-        let text = "Name:\tsh\nUmask:\t0027\nState:\tS (sleeping)\nTgid:\t12\nNgid:\t0\nPid:\t13\nPPid:\t7\nCapEff:\t0000000008000000\n";
+        let text = "Name:\tsh\nUmask:\t0027\nState:\tS (sleeping)\nTgid:\t12\nNgid:\t0\nPid:\t13\nPPid:\t7\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nCapEff:\t0000000008000000\nNoNewPrivs:\t1\n";
         let expected = Status {
             group: 12,
             parent: 7,
             umask: 0o027,
+            ids: RealIds { user: 4, group: 8 },
             capabilities: 1 << 27,
+            no_new_privileges: true,
         };
         assert_eq!(Status::parse(text), Some(expected));
         assert_eq!(Status::parse("Tgid:\tx\n"), None);

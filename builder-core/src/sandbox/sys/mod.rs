@@ -1,7 +1,5 @@
 //! The only unsafe code: system calls that no safe wrapper covers, each with the reason why it is sound.
 
-#![allow(dead_code, reason = "used by the engines")]
-
 pub(crate) mod ids;
 pub(crate) mod landlock;
 pub(crate) mod memory;

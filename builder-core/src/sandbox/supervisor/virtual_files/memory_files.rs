@@ -72,7 +72,7 @@ impl MemoryFile {
         if wanted & libc::W_OK.cast_unsigned() != 0 {
             return Err(Errno::ROFS);
         }
-        let ids = RealIds::of(caller.proc, caller.pid())?;
+        let ids = caller.status()?.ids;
         if self.permits(ids, wanted) {
             Ok(Reply::Value(0))
         } else {

@@ -76,11 +76,12 @@ impl Server {
         if !is_virtual(&path) {
             return Ok(Reply::Continue);
         }
+        let status = caller.status()?;
         let own = Own {
-            process: caller.status()?.group,
+            process: status.group,
             thread: caller.pid(),
         };
-        let ids = RealIds::of(caller.proc, caller.pid())?;
+        let ids = status.ids;
         let request = Request {
             caller,
             path,
@@ -125,10 +126,13 @@ impl Server {
     }
 
     /// Whether a process belongs to the RUN.
-    fn is_ours(&self, caller: &Caller<'_>, process: u32) -> bool {
+    fn is_ours(&self, request: &Request<'_>, process: u32) -> bool {
+        if process == request.own.process {
+            return true;
+        }
         let mut process = process;
         for _ in 0..DEPTH {
-            match Status::read(caller.proc, process) {
+            match Status::read(request.caller.proc, process) {
                 Ok(status) if status.parent == self.supervisor => return true,
                 Ok(status) if status.parent > 1 => process = status.parent,
                 _ => return false,
@@ -140,9 +144,7 @@ impl Server {
     /// The kernel's path for a request, if it may be used.
     fn permitted(&self, request: &Request<'_>, write: bool) -> Result<String> {
         let path = kernel_path(&request.path, request.own);
-        permit(&path, write, |process| {
-            self.is_ours(request.caller, process)
-        })?;
+        permit(&path, write, |process| self.is_ours(request, process))?;
         Ok(path)
     }
 
@@ -182,9 +184,7 @@ impl Server {
         let target = request.ids.act(|| rustix::fs::readlink(path, Vec::new()))?;
         match target.to_str() {
             Ok(target) if target.starts_with("/proc/") || target.starts_with("/sys/") => {
-                permit(target, write, |process| {
-                    self.is_ours(request.caller, process)
-                })
+                permit(target, write, |process| self.is_ours(request, process))
             }
             _ => Ok(()),
         }
