@@ -47,7 +47,10 @@ fn catch_signals() -> Arc<AtomicBool> {
 fn run(command: Command, environment: &Environment, interrupt: &Interrupt) -> Result<u8> {
     match command {
         Command::Build(flags) if flags.check => command::check::run(&flags, environment, interrupt),
-        Command::Build(flags) => build(&flags, environment, interrupt),
+        Command::Build(flags) => {
+            all_ids(&flags.run.mode, environment)?;
+            build(&flags, environment, interrupt)
+        }
         Command::Plan(flags) => {
             command::plan::run(&flags, environment, interrupt).map(|()| exit_code::DONE)
         }
@@ -67,7 +70,10 @@ fn run(command: Command, environment: &Environment, interrupt: &Interrupt) -> Re
         Command::Logout { registry } => {
             command::login::logout(registry.as_deref(), environment).map(|()| exit_code::DONE)
         }
-        Command::Doctor(flags) => command::doctor::run(&flags, environment, interrupt),
+        Command::Doctor(flags) => {
+            all_ids(&flags.mode, environment)?;
+            command::doctor::run(&flags, environment, interrupt)
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "rbuild", &mut script);
@@ -80,6 +86,20 @@ fn run(command: Command, environment: &Environment, interrupt: &Interrupt) -> Re
             command::print(&String::from_utf8_lossy(&page)).map(|()| exit_code::DONE)
         }
     }
+}
+
+/// An ordinary user has more ids than one only in a namespace that setuid helpers have made: the program goes on there.
+fn all_ids(flags: &flags::run::ModeFlags, environment: &Environment) -> Result<()> {
+    let wanted = flags.run_ids == flags::run::IdsFlag::Range;
+    if !wanted || rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let variables = environment.variables.clone().into_iter();
+    let variables: Vec<_> = variables.collect();
+    Err(builder_core::sandbox::restart_with_subordinate_ids(
+        &arguments, &variables,
+    ))
 }
 
 fn build(flags: &BuildFlags, environment: &Environment, interrupt: &Interrupt) -> Result<u8> {

@@ -20,6 +20,7 @@ mod mounts;
 mod namespaces;
 mod places;
 pub mod probe;
+mod range;
 pub mod record;
 pub mod spec;
 mod supervisor;
@@ -27,3 +28,4 @@ mod sys;
 
 pub use enter::enter_if_asked;
 pub use launch::{Finished, Helper, TakeOutput};
+pub use range::restart_with_subordinate_ids;
