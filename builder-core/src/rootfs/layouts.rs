@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 use std::io::Read;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use super::chain::{Chain, Dir, READING, WRITING};
@@ -255,35 +256,43 @@ impl Layouts<'_> {
                 close(unpacker, &last)?;
             }
             implies |= record.implicit && !path.is_root();
-            let done = match &record.entry.kind {
-                _ if record.mark == Mark::Whiteout => match target {
-                    Target::Lower => unpacker.hide(&path),
-                    Target::Root => Ok(()),
-                },
-                EntryKind::Directory => {
-                    let made = unpacker.chain.make(&path);
-                    let made = made.and_then(|directory| {
-                        if record.opaque && target == Target::Lower {
-                            set_opaque(std::os::fd::AsFd::as_fd(directory))?;
-                        }
-                        Ok(())
-                    });
-                    open.push(directory_entry(record, view, target)?);
-                    made
-                }
-                EntryKind::HardLink { target } => unpacker.link(&path, target, &mut targets),
-                // The tar of a layer of rbuild's has whole seconds, its index knows better.
-                EntryKind::File { .. } if record.entry.mtime.nanos != 0 => {
-                    unpacker.set_time(&record.entry)
-                }
-                _ => Ok(()),
-            };
+            let done = complete_one(unpacker, &record, &mut targets, target);
             done.map_err(|error| unpacker.fail(&path, error))?;
+            if record.is_directory() {
+                open.push(directory_entry(record, view, target)?);
+            }
         }
         while let Some(last) = open.pop() {
             close(unpacker, &last)?;
         }
         Ok(implies)
+    }
+}
+
+/// Makes what one record of an index says beyond its file's bytes. `targets` leads to the files of hard links.
+fn complete_one(
+    unpacker: &mut Unpacker<'_>,
+    record: &Record,
+    targets: &mut Chain,
+    target: Target,
+) -> std::io::Result<()> {
+    let path = &record.entry.path;
+    match &record.entry.kind {
+        _ if record.mark == Mark::Whiteout => match target {
+            Target::Lower => unpacker.hide(path),
+            Target::Root => Ok(()),
+        },
+        EntryKind::Directory => {
+            let directory = unpacker.chain.make(path)?;
+            if record.opaque && target == Target::Lower {
+                set_opaque(directory.as_fd())?;
+            }
+            Ok(())
+        }
+        EntryKind::HardLink { target } => unpacker.link(path, target, targets),
+        // The tar of a layer of rbuild's has whole seconds, its index knows better.
+        EntryKind::File { .. } if record.entry.mtime.nanos != 0 => unpacker.set_time(&record.entry),
+        _ => Ok(()),
     }
 }
 

@@ -46,22 +46,7 @@ impl Looker<'_> {
         stat: &Stat,
     ) -> io::Result<Option<Seen>> {
         let kind = FileType::from_raw_mode(stat.st_mode);
-        let mut seen = Seen {
-            entry: Entry {
-                path: path.clone(),
-                kind: EntryKind::Directory,
-                mode: stat.st_mode & 0o7777,
-                uid: stat.st_uid,
-                gid: stat.st_gid,
-                mtime: Timestamp {
-                    seconds: stat.st_mtime,
-                    nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
-                },
-                xattrs: BTreeMap::new(),
-            },
-            content: None,
-            link: (stat.st_nlink > 1 && !kind.is_dir()).then_some((stat.st_dev, stat.st_ino)),
-        };
+        let mut seen = plain(path, stat);
         let (major, minor) = (
             rustix::fs::major(stat.st_rdev),
             rustix::fs::minor(stat.st_rdev),
@@ -115,6 +100,27 @@ impl Looker<'_> {
                 EntryKind::CharDevice { major, minor }
             };
         }
+    }
+}
+
+/// What the inode alone says.
+fn plain(path: &ImagePath, stat: &Stat) -> Seen {
+    let is_directory = FileType::from_raw_mode(stat.st_mode).is_dir();
+    Seen {
+        entry: Entry {
+            path: path.clone(),
+            kind: EntryKind::Directory,
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime: Timestamp {
+                seconds: stat.st_mtime,
+                nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+            },
+            xattrs: BTreeMap::new(),
+        },
+        content: None,
+        link: (stat.st_nlink > 1 && !is_directory).then_some((stat.st_dev, stat.st_ino)),
     }
 }
 
