@@ -220,7 +220,7 @@ impl SnapshotWriter {
             .map_err(|error| lost(error.into_error()))?;
         let mut end = now(store)?;
         for _ in 0..WAITS {
-            let early = self.newest + TICK - end;
+            let early = (self.newest + TICK).saturating_sub(end);
             // What is later than that is no matter of ticks: somebody set the clock back.
             let Some(early) = u64::try_from(early).ok().filter(|early| *early < LONGEST) else {
                 break;
