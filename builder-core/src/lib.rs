@@ -38,6 +38,7 @@
 //! map, and a test holds it.
 
 pub mod build;
+pub mod cache;
 pub mod confined;
 pub mod context;
 pub mod diagnostic;

@@ -169,6 +169,7 @@ fn node(number: usize, record: Record) -> Node {
             offset: range.offset,
             length: range.len,
         }),
+        stamp: None,
         implied: record.implicit,
     }
 }

@@ -110,6 +110,7 @@ fn node(record: Record) -> Node {
             offset: range.offset,
             length: range.len,
         }),
+        stamp: None,
         implied: record.implicit,
     }
 }

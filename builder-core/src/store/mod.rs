@@ -216,6 +216,20 @@ impl Store {
         Ok(found)
     }
 
+    /// Where a file of the build cache lies: `cache/FOLDER/NAME`.
+    pub fn cache_path(&self, folder: &str, name: &str) -> PathBuf {
+        self.root.join("cache").join(folder).join(name)
+    }
+
+    /// Gives a complete temporary file its name in the build cache; an older one is replaced.
+    pub fn keep_cache_file(&self, file: TemporaryFile, folder: &str, name: &str) -> Result<()> {
+        let path = self.cache_path(folder, name);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+        }
+        file.rename(&path).map(|_| ())
+    }
+
     /// A file in the store's `tmp/`, on the same disk as the blobs; dropped, it is deleted.
     pub fn temporary_file(&self) -> Result<TemporaryFile> {
         TemporaryFile::new(&self.root.join("tmp"))

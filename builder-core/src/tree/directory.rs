@@ -12,7 +12,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Stat};
 
-use super::{FileId, Listing, Node, Tree};
+use super::{FileId, Listing, Node, Stamp, Tree};
 use crate::confined::{ConfinedDir, to_c};
 use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
@@ -122,6 +122,7 @@ impl Directory {
             entry,
             link,
             place: None,
+            stamp: Some(stamp(stat)),
             implied: false,
         })
     }
@@ -132,6 +133,18 @@ fn mtime(stat: &Stat) -> Timestamp {
     Timestamp {
         seconds: stat.st_mtime,
         nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+    }
+}
+
+fn stamp(stat: &Stat) -> Stamp {
+    let nanos = |seconds: i64, nanos: u64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    Stamp {
+        size: stat.st_size.unsigned_abs(),
+        mtime: nanos(stat.st_mtime, stat.st_mtime_nsec),
+        ctime: nanos(stat.st_ctime, stat.st_ctime_nsec),
+        inode: stat.st_ino,
+        device: stat.st_dev,
+        mode: stat.st_mode,
     }
 }
 
@@ -195,6 +208,7 @@ impl Tree for Directory {
         };
         node.entry.mode = stat.st_mode & 0o7777;
         node.entry.mtime = mtime(&stat);
+        node.stamp = Some(stamp(&stat));
         if let Some(value) =
             capability(&file).map_err(|error| self.problem("read", &path, error))?
         {

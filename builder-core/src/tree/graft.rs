@@ -92,6 +92,7 @@ impl<'t> Graft<'t> {
             ordinal,
             tree,
             node: Node {
+                stamp: None,
                 implied: true,
                 ..node
             },

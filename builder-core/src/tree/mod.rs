@@ -33,8 +33,27 @@ pub struct Node {
     pub link: Option<FileId>,
     /// Where the bytes lie, in trees made of layers.
     pub place: Option<DataPlace>,
+    /// What the host says of the file, in trees that are directories of the host.
+    pub stamp: Option<Stamp>,
     /// Whether this is a directory that a tar names only by what is below it: its mode and owner are a guess.
     pub implied: bool,
+}
+
+/// What tells whether a file of the host is the same as before (stat(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Length in bytes.
+    pub size: u64,
+    /// Time of the last change of its content, in nanoseconds since 1970.
+    pub mtime: i128,
+    /// Time of the last change of its inode, in nanoseconds since 1970.
+    pub ctime: i128,
+    /// Inode number.
+    pub inode: u64,
+    /// Device number.
+    pub device: u64,
+    /// Type and permission bits.
+    pub mode: u32,
 }
 
 /// Tells files of one tree apart, whatever their names: device and inode number, or layer and group.
@@ -111,6 +130,7 @@ impl Node {
             entry,
             link: None,
             place: None,
+            stamp: None,
             implied: false,
         }
     }

@@ -1,0 +1,148 @@
+//! Why a step missed: its key beside the nearest one that the same place in a Dockerfile had before.
+
+use std::io::Write as _;
+
+use super::key::Key;
+use super::listing::{self, FileChange};
+use super::{Cache, lost};
+use crate::digest::Digest;
+use crate::error::Result;
+
+/// So many keys of a place are remembered.
+const KEPT: usize = 64;
+/// So many files are named.
+const FILES: usize = 5;
+const FOLDER: &str = "recent";
+/// The parts whose values are digests of lists of files.
+const LISTED: &[&str] = &["files"];
+
+/// One difference between a step's key and the nearest earlier one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Nothing like it was executed before.
+    New,
+    /// A part differs.
+    Part {
+        /// Its name: `command`, `env PATH`, `base`, `steps`.
+        name: String,
+        /// What it was; none where it is new.
+        before: Option<String>,
+        /// What it is; none where it is gone.
+        now: Option<String>,
+    },
+    /// A file that the step reads differs.
+    File {
+        /// Its path among the step's sources.
+        path: String,
+        /// How.
+        change: FileChange,
+    },
+}
+
+/// The digest of a place in a Dockerfile, from words that say which.
+pub fn family(words: &[&str]) -> Digest {
+    Digest::of(words.join("\0").as_bytes())
+}
+
+impl Cache {
+    /// Remembers a key under its family.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn remember(&self, family: &Digest, key: &Key) -> Result<()> {
+        let newest = key.digest();
+        let mut keys = self.recent(family);
+        if keys.first() == Some(&newest) {
+            return Ok(());
+        }
+        keys.retain(|one| *one != newest);
+        keys.insert(0, newest);
+        keys.truncate(KEPT);
+        let mut file = self.store.temporary_file()?;
+        for key in keys {
+            writeln!(file, "{key}").map_err(lost)?;
+        }
+        Ok(self.store.keep_cache_file(file, FOLDER, &family.hex())?)
+    }
+
+    /// The keys of a family, the newest first.
+    pub fn recent(&self, family: &Digest) -> Vec<Digest> {
+        let path = self.store.cache_path(FOLDER, &family.hex());
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// In what a key differs from the nearest of its family: the one with the fewest differing parts, and of those the
+    /// newest.
+    pub fn why(&self, family: &Digest, key: &Key) -> Vec<Reason> {
+        let known = self.recent(family).into_iter();
+        let known = known.filter_map(|digest| self.read(&digest));
+        let nearest = known.min_by_key(|entry| key.differences(&entry.key).len());
+        let Some(nearest) = nearest else {
+            return vec![Reason::New];
+        };
+        let mut reasons = Vec::new();
+        for name in key.differences(&nearest.key) {
+            let before = nearest.key.parts().get(&name).cloned();
+            let now = key.parts().get(&name).cloned();
+            let listed = LISTED.iter().any(|one| name.ends_with(one));
+            match listed
+                .then(|| self.files(before.as_deref(), now.as_deref()))
+                .flatten()
+            {
+                Some(files) if !files.is_empty() => reasons.extend(files),
+                _ => reasons.push(Reason::Part { name, before, now }),
+            }
+        }
+        reasons
+    }
+
+    /// The files in which two lists differ.
+    fn files(&self, before: Option<&str>, now: Option<&str>) -> Option<Vec<Reason>> {
+        let (before, now) = (before?.parse().ok()?, now?.parse().ok()?);
+        let changes = listing::compare(&self.store, &before, &now, FILES)?;
+        let reason = |(path, change)| Reason::File { path, change };
+        Some(changes.into_iter().map(reason).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Blob;
+    use crate::digest::DiffId;
+    use crate::oci::{Descriptor, MediaType};
+    use crate::store::Store;
+
+    #[test]
+    fn the_nearest_key_gives_the_reason() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let cache = Cache::new(&store);
+        let family = family(&["build", "RUN"]);
+        let key = |command: &str, path: &str| {
+            let mut key = Key::default();
+            key.set("command", command);
+            key.set("env PATH", path);
+            key
+        };
+        assert_eq!(cache.why(&family, &key("a", "/bin")), [Reason::New]);
+        for (command, path) in [("a", "/bin"), ("b", "/usr/bin")] {
+            let key = key(command, path);
+            let digest = Digest::of(command.as_bytes());
+            let blob = Blob {
+                form: "x".to_owned(),
+                diff_id: DiffId(digest),
+                descriptor: Descriptor::new(MediaType::LayerGzip, digest, 1),
+            };
+            cache.put(&key, DiffId(digest), blob).unwrap();
+            cache.remember(&family, &key).unwrap();
+        }
+        let expected = Reason::Part {
+            name: "env PATH".to_owned(),
+            before: Some("/bin".to_owned()),
+            now: Some("/sbin".to_owned()),
+        };
+        assert_eq!(cache.why(&family, &key("a", "/sbin")), [expected]);
+    }
+}

@@ -1,0 +1,363 @@
+//! The digests of a directory's files, by what stat(2) says of them: a file that looks as before is not read again.
+//!
+//! The rule is git's: a file is trusted only if it was changed at least one tick of the clock before the index was
+//! begun, because a later change within the same tick looks the same. A file is known by length, mode, both times,
+//! inode and device, so that neither an old time (`touch -r`) nor a replacement of equal length deceives.
+//!
+//! The index is a sorted file that is read forward once for each pass over the tree; what is new is merged into it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Seek as _, Write as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image_path::ImagePath;
+use crate::store::{Store, TemporaryFile};
+use crate::tree::Stamp;
+
+/// The coarsest clock of a local file system that Linux has today, in nanoseconds: 10 ms.
+const TICK: i128 = 10_000_000;
+/// So many new records are held in memory before they are merged into the file.
+const HELD: usize = 50_000;
+/// The folder of the cache.
+const FOLDER: &str = "contexts";
+/// Begins each index file.
+const MAGIC: &[u8; 8] = b"rbstat1\n";
+/// Bytes of a record without its path: sizes and times, inode, device, mode, digest, length of the path.
+const FIXED: usize = 8 + 16 + 16 + 8 + 8 + 4 + 32 + 4;
+/// No path is longer.
+const LONGEST: usize = 4096;
+
+/// The index of one directory. It may be used by many threads.
+#[derive(Debug)]
+pub struct StatIndex {
+    store: Store,
+    name: String,
+    /// When it was begun, by the clock that stamps files.
+    begun: i128,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    cursor: Option<Cursor>,
+    new: BTreeMap<ImagePath, Record>,
+    /// What was merged, where something was.
+    merged: Option<TemporaryFile>,
+    changed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Record {
+    stamp: Stamp,
+    digest: Digest,
+}
+
+/// A place in the sorted file.
+#[derive(Debug)]
+struct Cursor {
+    reader: BufReader<File>,
+    next: Option<(ImagePath, Record)>,
+}
+
+impl StatIndex {
+    /// Opens the index of the directory whose path has the digest `name`; one that isn't there, or isn't readable, is
+    /// empty.
+    ///
+    /// # Errors
+    /// Those of the store's temporary files.
+    pub fn open(store: &Store, name: &Digest) -> Result<Self> {
+        let clock = store.temporary_file()?;
+        let stat = rustix::fs::fstat(clock.file()).map_err(|error| lost(error.into()))?;
+        let nanos = i128::from(stat.st_ctime_nsec);
+        Ok(Self {
+            store: store.clone(),
+            name: name.hex(),
+            begun: i128::from(stat.st_ctime) * 1_000_000_000 + nanos,
+            state: Mutex::default(),
+        })
+    }
+
+    /// Whether nothing was ever recorded.
+    pub fn is_new(&self) -> bool {
+        !self.store.cache_path(FOLDER, &self.name).exists()
+    }
+
+    /// The digest of a file, if it is known and the file looks as it did then.
+    pub fn get(&self, path: &ImagePath, stamp: &Stamp) -> Option<Digest> {
+        let mut state = self.lock();
+        if let Some(record) = state.new.get(path) {
+            return (record.stamp == *stamp).then_some(record.digest);
+        }
+        // A damaged index knows nothing.
+        let record = self.find(&mut state, path).unwrap_or_default()?;
+        (record.stamp == *stamp).then_some(record.digest)
+    }
+
+    /// Remembers a file that was read between two looks that gave this stamp. One that was changed a moment ago is not
+    /// remembered: it may change again within the same tick.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn put(&self, path: &ImagePath, stamp: Stamp, digest: Digest) -> Result<()> {
+        if stamp.mtime.max(stamp.ctime) >= self.begun - TICK {
+            return Ok(());
+        }
+        let mut state = self.lock();
+        state.changed = true;
+        state.new.insert(path.clone(), Record { stamp, digest });
+        if state.new.len() >= HELD {
+            self.merge(&mut state).map_err(lost)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what is new for later builds.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn save(&self) -> Result<()> {
+        let mut state = self.lock();
+        if !state.changed {
+            return Ok(());
+        }
+        self.merge(&mut state).map_err(lost)?;
+        state.changed = false;
+        if let Some(file) = state.merged.take() {
+            state.cursor = None;
+            self.store.keep_cache_file(file, FOLDER, &self.name)?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_file(&self, state: &State) -> io::Result<Option<Cursor>> {
+        let file = match &state.merged {
+            Some(merged) => merged.file().try_clone(),
+            None => File::open(self.store.cache_path(FOLDER, &self.name)),
+        };
+        let mut file = match file {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        file.rewind()?;
+        let mut reader = BufReader::with_capacity(128 * 1024, file);
+        let mut magic = [0; MAGIC.len()];
+        reader.read_exact(&mut magic)?;
+        if magic != *MAGIC {
+            return Ok(None);
+        }
+        let mut cursor = Cursor { reader, next: None };
+        cursor.advance()?;
+        Ok(Some(cursor))
+    }
+
+    /// The record of a path. Paths are asked for in order, but for a new pass that begins again.
+    fn find(&self, state: &mut State, path: &ImagePath) -> io::Result<Option<Record>> {
+        let passed = match &state.cursor {
+            None => true,
+            Some(cursor) => cursor.next.as_ref().is_none_or(|(next, _)| next > path),
+        };
+        if passed {
+            state.cursor = self.open_file(state)?;
+        }
+        let Some(cursor) = &mut state.cursor else {
+            return Ok(None);
+        };
+        while cursor.next.as_ref().is_some_and(|(next, _)| next < path) {
+            cursor.advance()?;
+        }
+        let found = cursor.next.as_ref().filter(|(next, _)| next == path);
+        Ok(found.map(|(_, record)| *record))
+    }
+
+    /// Merges what is new into the sorted file.
+    fn merge(&self, state: &mut State) -> io::Result<()> {
+        let mut old = self.open_file(state).unwrap_or_default();
+        let target = self.store.temporary_file().map_err(io::Error::other)?;
+        let mut out = BufWriter::with_capacity(128 * 1024, target);
+        out.write_all(MAGIC)?;
+        let new = std::mem::take(&mut state.new);
+        for (path, record) in &new {
+            while let Some((next, known)) = old.as_ref().and_then(|old| old.next.as_ref()) {
+                if next >= path {
+                    break;
+                }
+                write(&mut out, next, known)?;
+                advance(&mut old)?;
+            }
+            if old
+                .as_ref()
+                .and_then(|old| old.next.as_ref())
+                .is_some_and(|(next, _)| next == path)
+            {
+                advance(&mut old)?;
+            }
+            write(&mut out, path, record)?;
+        }
+        while let Some((next, known)) = old.as_ref().and_then(|old| old.next.as_ref()) {
+            write(&mut out, next, known)?;
+            advance(&mut old)?;
+        }
+        state.merged = Some(out.into_inner().map_err(io::IntoInnerError::into_error)?);
+        state.cursor = None;
+        Ok(())
+    }
+}
+
+fn advance(cursor: &mut Option<Cursor>) -> io::Result<()> {
+    cursor.as_mut().map_or(Ok(()), Cursor::advance)
+}
+
+impl Cursor {
+    fn advance(&mut self) -> io::Result<()> {
+        self.next = None;
+        let mut fixed = [0; FIXED];
+        match self.reader.read_exact(&mut fixed) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            other => other?,
+        }
+        let mut rest = &fixed[..];
+        let stamp = Stamp {
+            size: u64::from_le_bytes(take(&mut rest)),
+            mtime: i128::from_le_bytes(take(&mut rest)),
+            ctime: i128::from_le_bytes(take(&mut rest)),
+            inode: u64::from_le_bytes(take(&mut rest)),
+            device: u64::from_le_bytes(take(&mut rest)),
+            mode: u32::from_le_bytes(take(&mut rest)),
+        };
+        let digest = Digest::from_bytes(take(&mut rest));
+        let length = u32::from_le_bytes(take(&mut rest)) as usize;
+        if length > LONGEST {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut path = vec![0; length];
+        self.reader.read_exact(&mut path)?;
+        self.next = Some((ImagePath::clean(path), Record { stamp, digest }));
+        Ok(())
+    }
+}
+
+/// Takes the first bytes of a slice that is long enough.
+fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
+    let mut bytes = [0; N];
+    let (first, after) = rest.split_at(N.min(rest.len()));
+    bytes[..first.len()].copy_from_slice(first);
+    *rest = after;
+    bytes
+}
+
+fn write(out: &mut impl io::Write, path: &ImagePath, record: &Record) -> io::Result<()> {
+    let stamp = &record.stamp;
+    let path = path.as_relative();
+    out.write_all(&stamp.size.to_le_bytes())?;
+    out.write_all(&stamp.mtime.to_le_bytes())?;
+    out.write_all(&stamp.ctime.to_le_bytes())?;
+    out.write_all(&stamp.inode.to_le_bytes())?;
+    out.write_all(&stamp.device.to_le_bytes())?;
+    out.write_all(&stamp.mode.to_le_bytes())?;
+    out.write_all(record.digest.as_bytes())?;
+    out.write_all(&(path.len() as u32).to_le_bytes())?;
+    out.write_all(path)
+}
+
+fn lost(error: io::Error) -> Error {
+    Error::new(
+        ErrorKind::Store,
+        "cannot keep the index of the build context",
+    )
+    .with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(inode: u64) -> Stamp {
+        Stamp {
+            size: 1,
+            mtime: 5,
+            ctime: 6,
+            inode,
+            device: 7,
+            mode: 0o100_644,
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_found_in_any_order() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let name = Digest::of(b"/context");
+        let path = |text: &str| ImagePath::clean(text);
+        let open = || StatIndex::open(&store, &name).unwrap();
+        let index = open();
+        assert!(index.is_new());
+        for (number, text) in ["b", "a/x", "c", "a"].into_iter().enumerate() {
+            index
+                .put(
+                    &path(text),
+                    stamp(number as u64),
+                    Digest::of(text.as_bytes()),
+                )
+                .unwrap();
+        }
+        index.save().unwrap();
+        let index = open();
+        for (number, text) in [(3, "a"), (1, "a/x"), (0, "b"), (2, "c"), (3, "a"), (2, "c")] {
+            let found = index.get(&path(text), &stamp(number));
+            assert_eq!(found, Some(Digest::of(text.as_bytes())), "{text}");
+        }
+        assert_eq!(index.get(&path("a"), &stamp(9)), None);
+        assert_eq!(index.get(&path("a/y"), &stamp(1)), None);
+        index.put(&path("a"), stamp(8), Digest::of(b"new")).unwrap();
+        index.put(&path("d"), stamp(4), Digest::of(b"d")).unwrap();
+        assert_eq!(index.get(&path("a"), &stamp(8)), Some(Digest::of(b"new")));
+        index.save().unwrap();
+        let index = open();
+        assert_eq!(index.get(&path("a"), &stamp(8)), Some(Digest::of(b"new")));
+        assert_eq!(index.get(&path("c"), &stamp(2)), Some(Digest::of(b"c")));
+        assert_eq!(index.get(&path("d"), &stamp(4)), Some(Digest::of(b"d")));
+    }
+
+    #[test]
+    fn what_changed_a_moment_ago_is_not_trusted() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let index = StatIndex::open(&store, &Digest::of(b"/context")).unwrap();
+        let mut fresh = stamp(1);
+        fresh.ctime = index.begun - TICK / 2;
+        index
+            .put(&ImagePath::clean("a"), fresh, Digest::of(b"a"))
+            .unwrap();
+        assert_eq!(index.get(&ImagePath::clean("a"), &fresh), None);
+    }
+
+    #[test]
+    fn a_damaged_index_knows_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let name = Digest::of(b"/context");
+        let index = StatIndex::open(&store, &name).unwrap();
+        index
+            .put(&ImagePath::clean("a"), stamp(1), Digest::of(b"a"))
+            .unwrap();
+        index.save().unwrap();
+        let file = store.cache_path(FOLDER, &name.hex());
+        for text in [
+            &b""[..],
+            b"x",
+            b"rbstat1\n",
+            b"rbstat1\nxxxxxxxxxxxxxxxxxxxxxxxx",
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let index = StatIndex::open(&store, &name).unwrap();
+            assert_eq!(index.get(&ImagePath::clean("a"), &stamp(1)), None);
+        }
+    }
+}
