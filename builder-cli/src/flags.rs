@@ -278,11 +278,11 @@ pub(crate) struct BuildFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Flags of docker build")]
 pub(crate) struct DockerFlags {
-    /// Execute every step anew (this version has no build cache: it always does)
+    /// Execute every step anew
     #[arg(long)]
     pub(crate) no_cache: bool,
-    /// Stages whose steps are executed anew
-    #[arg(long, value_name = "STAGE", hide = true)]
+    /// Stages whose steps are executed anew (repeatable)
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
     /// Accepted: nothing is left behind
     #[arg(long, num_args = 0..=1, value_name = "BOOL", require_equals = true, hide = true)]

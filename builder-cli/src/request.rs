@@ -55,6 +55,10 @@ pub(crate) fn make(
         .map_or(Ok(Compression::DEFAULT), compression)?;
     request.threads = flags.jobs.unwrap_or(environment.processors).max(1);
     request.jobs = request.threads;
+    request.no_cache = flags.docker.no_cache;
+    request
+        .no_cache_filter
+        .clone_from(&flags.docker.no_cache_filter);
     request.run = run::options(&flags.run, environment)?;
     request.epoch = epoch(flags, environment)?;
     request.ignore_syntax = flags.ignore_syntax;

@@ -38,6 +38,44 @@ pub enum Settled {
     Pulled,
 }
 
+/// Why a step is executed again: one difference between it and the nearest one that was executed before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Nothing like it was executed before.
+    New,
+    /// What it depends on differs in a part.
+    Part {
+        /// Its name: `command`, `env PATH`, `base`, `steps`; `docs/cache.md` has the list.
+        name: String,
+        /// What it was; none where it is new.
+        before: Option<String>,
+        /// What it is; none where it is gone.
+        now: Option<String>,
+    },
+    /// A file that the step reads differs.
+    File {
+        /// Its path in the step's source.
+        path: String,
+        /// How.
+        change: FileChange,
+    },
+}
+
+/// How a file differs from before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FileChange {
+    /// It was not there.
+    Added,
+    /// It is gone.
+    Removed,
+    /// Its bytes differ, or its link's target.
+    Content,
+    /// Its permissions differ.
+    Mode,
+    /// Its owner, its type or an attribute differs.
+    Other,
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -73,6 +111,13 @@ pub enum Event {
     StepCached {
         /// Which.
         id: StepId,
+    },
+    /// A step is executed although one like it was before.
+    StepMissed {
+        /// Which.
+        id: StepId,
+        /// In what it differs.
+        reasons: Vec<Reason>,
     },
     /// A process of a step printed something.
     StepOutput {

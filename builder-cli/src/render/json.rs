@@ -3,11 +3,12 @@
 use std::io::Write as _;
 
 use builder_core::diagnostic::Severity;
-use builder_core::event::{Event, Settled, Stream};
+use builder_core::event::{Event, Settled, StepId, Stream};
 use builder_core::source::{SourceFile, Span};
 use serde_json::{Value, json};
 
 use super::Render;
+use super::reasons;
 
 /// The version of the format; it grows when a field changes its meaning or goes away.
 const VERSION: u32 = 1;
@@ -30,6 +31,15 @@ fn place(file: &SourceFile, span: Span) -> Value {
     json!({ "file": file.name, "line": start.line, "column": start.column, "endLine": end.line, "endColumn": end.column })
 }
 
+fn output(id: StepId, stream: Stream, bytes: &[u8]) -> Value {
+    let stream = match stream {
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    };
+    let text = String::from_utf8_lossy(bytes);
+    json!({ "event": "stepOutput", "step": id.0, "stream": stream, "text": text })
+}
+
 fn to_json(event: Event) -> Option<Value> {
     Some(match event {
         Event::Planned {
@@ -46,14 +56,11 @@ fn to_json(event: Event) -> Option<Value> {
             json!({ "event": "stepStarted", "step": id.0, "stage": stage, "text": text })
         }
         Event::StepCached { id } => json!({ "event": "stepCached", "step": id.0 }),
-        Event::StepOutput { id, stream, bytes } => {
-            let stream = if stream == Stream::Stdout {
-                "stdout"
-            } else {
-                "stderr"
-            };
-            json!({ "event": "stepOutput", "step": id.0, "stream": stream, "text": String::from_utf8_lossy(&bytes) })
+        Event::StepMissed { id, reasons } => {
+            let reasons: Vec<_> = reasons.iter().map(reasons::value).collect();
+            json!({ "event": "stepMissed", "step": id.0, "reasons": reasons })
         }
+        Event::StepOutput { id, stream, bytes } => output(id, stream, &bytes),
         Event::StepProgress {
             id,
             done_bytes,

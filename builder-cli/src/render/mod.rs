@@ -2,6 +2,7 @@
 
 mod json;
 mod plain;
+pub(crate) mod reasons;
 pub(crate) mod snippet;
 mod terminal;
 

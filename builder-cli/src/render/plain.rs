@@ -6,6 +6,7 @@ use std::io::Write as _;
 use annotate_snippets::Renderer;
 use builder_core::event::{Event, StepId};
 
+use super::reasons;
 use super::{Render, one_line, seconds, settled, size, snippet};
 
 /// Lines on standard error.
@@ -66,6 +67,10 @@ impl Render for Plain {
                 ));
             }
             Event::StepCached { id } => say(&format!("[{}/{}] cached", id.0, self.steps)),
+            Event::StepMissed { id, reasons } => {
+                let why = reasons::text(&reasons);
+                say(&format!("[{}/{}] not cached: {why}", id.0, self.steps));
+            }
             Event::StepOutput { id, bytes, .. } => self.output(id, &bytes),
             Event::StepFinished {
                 id,

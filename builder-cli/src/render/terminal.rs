@@ -7,6 +7,7 @@ use annotate_snippets::Renderer;
 use builder_core::event::{Event, StepId};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::reasons;
 use super::{Render, one_line, seconds, size, snippet};
 
 /// How often the spinners turn.
@@ -99,6 +100,10 @@ impl Render for Terminal {
                 if let Some((_, title)) = self.running.get_mut(&id) {
                     title.push_str("  cached");
                 }
+            }
+            Event::StepMissed { id, reasons } => {
+                let why = reasons::text(&reasons);
+                self.line(&format!("  [{}] not cached: {why}", id.0));
             }
             Event::StepOutput { id, bytes, .. } => {
                 for line in String::from_utf8_lossy(&bytes).lines() {

@@ -186,7 +186,10 @@ fn path<'a>(
 /// The members of a file that ADD finds to be an archive.
 fn unpack<'a>(input: &CopyInput<'a>, node: &Node) -> Result<Option<Arrival<'a>>> {
     let step = input.step;
-    if !step.add || step.unpack == Some(false) || !matches!(node.entry.kind, EntryKind::File { .. })
+    if !input.unpack
+        || !step.add
+        || step.unpack == Some(false)
+        || !matches!(node.entry.kind, EntryKind::File { .. })
     {
         return Ok(None);
     }

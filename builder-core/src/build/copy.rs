@@ -3,7 +3,7 @@
 //! The rules are in `docs/dockerfile-support.md`, "COPY and ADD, in short". The base is asked through its view, and only for
 //! what the destination meets; with `--link` it is not asked at all.
 
-use crate::build::arrival::{self, Arrival, How};
+use crate::build::arrival::{Arrival, How};
 use crate::build::layer::LayerMaker;
 use crate::build::remote::Remote;
 use crate::build::target::Target;
@@ -33,22 +33,21 @@ pub(crate) struct CopyInput<'a> {
     pub(crate) now: Timestamp,
     /// Downloads, checkouts and archives of ADD.
     pub(crate) remote: &'a Remote<'a>,
+    /// Whether ADD looks into files of the source for archives. Without, an archive arrives as the file that it is.
+    pub(crate) unpack: bool,
 }
 
-/// Makes the layer.
+/// Makes the layer of what arrives.
 ///
 /// # Errors
 /// With the place of the word or flag that is to blame, where one is.
-pub(crate) fn execute(input: &CopyInput<'_>, maker: LayerMaker<'_>) -> Result<Layer> {
+pub(crate) fn execute(
+    input: &CopyInput<'_>,
+    arrivals: Vec<Arrival<'_>>,
+    maker: LayerMaker<'_>,
+) -> Result<Layer> {
     let step = input.step;
-    let heredocs = arrival::heredocs(&step.sources, input.now);
-    let arrivals = arrival::collect(input, &heredocs)?;
-    // BuildKit takes a chmod'ed copy out of --link's path; the recorded answers show it.
-    let base = if step.link && step.chmod.is_none() {
-        None
-    } else {
-        Some(input.base)
-    };
+    let base = asks_the_base(step).then_some(input.base);
     let at_destination = |error: Error| error.at(input.file, step.destination.span);
     let target = Target::find(&step.destination, base).map_err(at_destination)?;
     let arrivals = unpack::redirect(arrivals, &target, base)?;
@@ -59,6 +58,12 @@ pub(crate) fn execute(input: &CopyInput<'_>, maker: LayerMaker<'_>) -> Result<La
             .iter()
             .all(|one| matches!(one.how, How::Unpacked(..)));
     emit(input, &graft, base, archives_only, maker)
+}
+
+/// Whether the layer depends on what the stage holds at the destination. BuildKit takes a chmod'ed copy out of
+/// `--link`'s path; the recorded answers show it.
+pub(crate) fn asks_the_base(step: &CopyStep) -> bool {
+    !step.link || step.chmod.is_some()
 }
 
 /// Puts every arrival at its place below the destination.

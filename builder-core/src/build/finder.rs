@@ -1,6 +1,7 @@
 //! Where COPY and the mounts of RUN look their files up: the context, a stage, a named context, an image.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::build::elsewhere::FetchedTree;
@@ -32,8 +33,8 @@ pub(crate) struct Finder<'f, 'a, 'i> {
 pub(crate) enum Source<'a> {
     /// One that the whole build shares: its context.
     Shared(&'a dyn Tree),
-    /// A directory of the host.
-    Context(Box<Context>),
+    /// A directory of the host, and its path.
+    Context(Box<Context>, PathBuf),
     /// Files from elsewhere.
     Fetched(Arc<FetchedTree>),
     /// Layers.
@@ -70,7 +71,9 @@ impl<'a> Finder<'_, 'a, '_> {
                 view(&found.layers, name)
             }
             CopyFrom::Named(context) => match images().named(context, &self.stage.platform)? {
-                Found::Directory(path) => Source::Context(Box::new(open_named(context, &path)?)),
+                Found::Directory(path) => {
+                    Source::Context(Box::new(open_named(context, &path)?), path)
+                }
                 Found::Image(base) => view(&base.image.layers, format!("the image `{context}`")),
                 Found::Fetched(tree) => Source::Fetched(tree),
                 Found::Nothing => Source::Nothing(Files::default()),
@@ -99,7 +102,7 @@ impl Source<'_> {
     pub(crate) fn tree(&self) -> &dyn Tree {
         match self {
             Self::Shared(context) => *context,
-            Self::Context(context) => &**context,
+            Self::Context(context, _) => &**context,
             Self::Fetched(tree) => &**tree,
             Self::View(view, _) => &**view,
             Self::Nothing(files) => files,

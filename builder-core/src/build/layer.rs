@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 
+use crate::digest::{Digest, Hasher};
 use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventSink, StepId};
@@ -9,6 +10,7 @@ use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
 use crate::layer::{Layer, LayerOptions, LayerWriter};
 use crate::store::Store;
+use crate::tree::Node;
 use crate::tree::merge::Merged;
 
 /// Progress is told once for so many bytes of tar.
@@ -21,7 +23,11 @@ pub(crate) struct LayerMaker<'a> {
     events: &'a dyn EventSink,
     step: StepId,
     told: u64,
+    observer: Option<Observer<'a>>,
 }
+
+/// Is told the digest of each file of the host that was copied, with the file as it was when it was opened.
+pub(crate) type Observer<'a> = &'a dyn Fn(&Node, Digest) -> Result<()>;
 
 impl<'a> LayerMaker<'a> {
     /// Starts a layer for `step`.
@@ -38,7 +44,14 @@ impl<'a> LayerMaker<'a> {
             events,
             step,
             told: 0,
+            observer: None,
         })
+    }
+
+    /// This maker, which tells the digests of what it copies.
+    pub(crate) fn observed(mut self, observer: Option<Observer<'a>>) -> Self {
+        self.observer = observer;
+        self
     }
 
     /// Appends one entry after `adjust` had its say about owner and mode.
@@ -58,7 +71,7 @@ impl<'a> LayerMaker<'a> {
             Some((tree, mut node)) => {
                 let known = node.entry.clone();
                 let mut reader = Stoppable {
-                    inner: tree.open(&mut node)?,
+                    inner: Hashing::new(tree.open(&mut node)?, self.observer.is_some()),
                     interrupt: self.interrupt,
                 };
                 refresh(&mut entry, &known, &node.entry);
@@ -69,6 +82,9 @@ impl<'a> LayerMaker<'a> {
                         let stopped = self.interrupt.check().err();
                         stopped.unwrap_or_else(|| changed(error, tree, &node.entry))
                     })?;
+                if let (Some(observer), Some(hasher)) = (self.observer, reader.inner.hasher) {
+                    observer(&node, hasher.finish())?;
+                }
             }
         }
         self.tell();
@@ -131,6 +147,31 @@ impl<R: Read> Read for Stoppable<'_, R> {
             return Err(io::Error::other("interrupted"));
         }
         self.inner.read(buffer)
+    }
+}
+
+/// Hashes what is read, where that is wanted.
+struct Hashing<R> {
+    inner: R,
+    hasher: Option<Hasher>,
+}
+
+impl<R> Hashing<R> {
+    fn new(inner: R, wanted: bool) -> Self {
+        Self {
+            inner,
+            hasher: wanted.then(Hasher::new),
+        }
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let taken = self.inner.read(buffer)?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..taken]);
+        }
+        Ok(taken)
     }
 }
 

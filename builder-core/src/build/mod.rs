@@ -3,20 +3,24 @@
 //! Each stage returns a value to this corridor; nobody holds a reference back.
 
 mod arrival;
+mod caching;
 mod copy;
 pub mod elsewhere;
 mod finder;
 pub mod git;
 mod images;
+mod keys;
 mod layer;
 mod owner;
 mod permissions;
 mod planning;
 pub mod remote;
 pub mod request;
+mod rewrite;
 mod run;
 mod schedule;
 mod stage;
+mod step;
 mod target;
 mod unpack;
 mod workdir;
@@ -31,7 +35,7 @@ use crate::event::{Event, EventSink};
 use crate::image::{Committed, Image};
 use crate::interrupt::Interrupt;
 use crate::layer::LayerOptions;
-use crate::output::{self, Bundle};
+use crate::output::{self, Bundle, Output};
 use crate::plan::Plan;
 use crate::platform::Platform;
 use crate::reference::Reference;
@@ -39,6 +43,7 @@ use crate::registry::Registry;
 use crate::registry::retry::SystemClock;
 use crate::store::{BlobSource as _, Store};
 use crate::timestamp::Timestamp;
+use caching::{Caching, Wishes};
 use images::Images;
 use remote::Remote;
 use request::{BuildRequest, ContextSource};
@@ -106,6 +111,22 @@ pub fn build(
     }
     let epoch = plan.epoch.map(Timestamp::from_seconds).or(request.epoch);
     let now = epoch.unwrap_or(request.now);
+    let options = LayerOptions {
+        compression: request.compression,
+        epoch,
+        threads: request.threads.max(1),
+    };
+    let context_path = match &request.context {
+        ContextSource::Directory { path, .. } => Some(path.as_path()),
+        _ => None,
+    };
+    let place = context_path.map_or_else(String::new, |path| path.display().to_string());
+    let wishes = Wishes {
+        off: request.no_cache,
+        off_stages: &request.no_cache_filter,
+        place: &format!("{place}\0{}", file.name),
+    };
+    let caching = Caching::new(store, &options, &wishes);
     let shared = Shared {
         file,
         store,
@@ -116,39 +137,51 @@ pub fn build(
             (None, _) => None,
         },
         remote,
-        options: LayerOptions {
-            compression: request.compression,
-            epoch,
-            threads: request.threads.max(1),
-        },
+        options,
         now,
         runner: runner.as_ref(),
+        caching: &caching,
+        context_path,
         plan,
         events,
         source: registry.as_ref().map(|registry| registry as _),
         interrupt,
     };
     announce(&shared);
-    let image = schedule::execute(&shared, planned.bases, &Mutex::new(images), request.jobs)?;
+    let executed = schedule::execute(&shared, planned.bases, &Mutex::new(images), request.jobs);
+    caching.save()?;
+    let image = executed?;
     let committed = commit(&shared, image, &request)?;
+    deliver(&shared, &committed, outputs, &request, registry.as_ref())?;
+    Ok(built(&committed, request.references.clone(), &planned.plan))
+}
+
+/// Writes the outputs, sends the image to its registries, and gives it its names, in this order.
+fn deliver(
+    shared: &Shared<'_>,
+    committed: &Committed,
+    outputs: Vec<Output>,
+    request: &BuildRequest,
+    registry: Option<&Registry<'_>>,
+) -> Result<()> {
+    let store = shared.store;
     let bundle = Bundle {
-        image: &committed,
+        image: committed,
         references: &request.references,
-        time: now,
-        epoch,
+        time: shared.now,
+        epoch: shared.options.epoch,
     };
-    if let (Some(registry), false) = (&registry, outputs.is_empty()) {
+    if let (Some(registry), false) = (registry, outputs.is_empty()) {
         let layers = committed.layers.iter().map(|layer| &layer.descriptor);
         registry.fetch(store, &store.missing(layers)?)?;
     }
     for mut output in outputs {
-        output::write(store, &bundle, &mut output, events, interrupt)?;
+        output::write(store, &bundle, &mut output, shared.events, shared.interrupt)?;
     }
-    if let (Some(registry), true) = (&registry, request.push) {
+    if let (Some(registry), true) = (registry, request.push) {
         registry.push(store, &committed.manifest, &request.references)?;
     }
-    tag(&shared, &committed, &request.references)?;
-    Ok(built(&committed, request.references, &planned.plan))
+    tag(shared, committed, &request.references)
 }
 
 /// The registries, where the request gives the means to reach them.

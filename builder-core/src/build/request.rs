@@ -63,6 +63,10 @@ pub struct BuildRequest {
     pub registry: Option<RegistryAccess>,
     /// `--pull`: when a registry is asked for an image.
     pub pull: PullPolicy,
+    /// `--no-cache`: every step is executed.
+    pub no_cache: bool,
+    /// `--no-cache-filter`: the stages of which every step is executed.
+    pub no_cache_filter: Vec<String>,
     /// How RUN is executed.
     pub run: RunOptions,
     /// `--push`: whether the result goes to the registries of its references.
@@ -223,6 +227,8 @@ impl BuildRequest {
             transport: None,
             registry: None,
             pull: PullPolicy::default(),
+            no_cache: false,
+            no_cache_filter: Vec::new(),
             run: RunOptions::default(),
             push: false,
         }

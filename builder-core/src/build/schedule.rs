@@ -7,6 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::build::images::{self, Found, Images};
 use crate::build::stage::{self, Shared};
+use crate::build::step;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::image::Image;
@@ -153,12 +154,12 @@ fn build(
         (StageBase::Named(name), Some(Found::Directory(path))) => {
             let directory = images::open_named(name, &path)?;
             Image {
-                layers: vec![stage::layer_of(shared, &directory)?],
+                layers: vec![step::layer_of(shared, planned, &directory, Some(path))?],
                 ..Image::default()
             }
         }
         (_, Some(Found::Fetched(tree))) => Image {
-            layers: vec![stage::layer_of(shared, &*tree)?],
+            layers: vec![step::layer_of(shared, planned, &*tree, None)?],
             ..Image::default()
         },
         _ => Image::default(),

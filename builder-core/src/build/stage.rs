@@ -1,33 +1,29 @@
 //! One stage, step by step. The only place that gives an error the place of its instruction.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use crate::build::copy::{self, CopyInput};
+use crate::build::caching::Caching;
 use crate::build::finder::Finder;
 use crate::build::images::Images;
-use crate::build::layer::LayerMaker;
 use crate::build::remote::Remote;
-use crate::build::run::{self, RunInput, Runner, StageRoot};
-use crate::build::workdir;
-use crate::entry::Entry;
-use crate::error::{Error, ErrorKind, Result};
+use crate::build::run::{Runner, StageRoot};
+use crate::build::step::{self, SoFar};
+use crate::error::Result;
 use crate::event::{Event, EventSink};
+use crate::image::Image;
 use crate::image::view::View;
-use crate::image::{Image, Layer};
-use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
-use crate::layer::{Layer as NewLayer, LayerOptions};
+use crate::layer::LayerOptions;
 use crate::oci::config::History;
-use crate::plan::step::{StageBase, Step};
+use crate::plan::step::StageBase;
 use crate::plan::{Plan, PlannedStage, PlannedStep};
 use crate::source::SourceFile;
 use crate::store::{BlobSource, Store};
 use crate::timestamp::Timestamp;
 use crate::tree::Tree;
-use crate::tree::graft::Graft;
-use crate::tree::merge::merge;
 
 /// What all stages of a build share.
 pub(crate) struct Shared<'a> {
@@ -45,6 +41,10 @@ pub(crate) struct Shared<'a> {
     pub(crate) now: Timestamp,
     /// What executes RUN, where the plan has any.
     pub(crate) runner: Option<&'a Runner<'a>>,
+    /// The build cache.
+    pub(crate) caching: &'a Caching<'a>,
+    /// The directory of the host that the context is.
+    pub(crate) context_path: Option<&'a Path>,
     /// The plan.
     pub(crate) plan: &'a Plan,
     /// Where to tell.
@@ -64,6 +64,7 @@ pub(crate) fn execute(
     done: &BTreeMap<usize, Image>,
 ) -> Result<Image> {
     let mut image = base;
+    let base = image.layers.len();
     let mut view =
         View::new(shared.store, &image.layers, describe(stage)).with_source(shared.source);
     let mut root = StageRoot::default();
@@ -76,7 +77,13 @@ pub(crate) fn execute(
     for step in &stage.steps {
         shared.interrupt.check()?;
         let started = begin(shared, stage, step);
-        let layer = execute_step(&finder, step, &image.layers, &view, &mut root);
+        let mut so_far = SoFar {
+            layers: &image.layers,
+            base,
+            view: &view,
+            root: &mut root,
+        };
+        let layer = step::layer(&finder, step, &mut so_far);
         let layer = layer.map_err(|error| error.at(shared.file, step.span))?;
         if step.in_history {
             image
@@ -86,11 +93,6 @@ pub(crate) fn execute(
         }
         let layer_bytes = layer.as_ref().map(|layer| layer.descriptor.size);
         if let Some(layer) = layer {
-            let layer = Layer {
-                descriptor: layer.descriptor,
-                diff_id: layer.diff_id,
-                fresh: true,
-            };
             view.push(layer.clone());
             image.layers.push(layer);
         }
@@ -152,83 +154,4 @@ fn history(shared: &Shared<'_>, step: &PlannedStep, empty_layer: bool) -> Histor
         empty_layer,
         ..History::default()
     }
-}
-
-/// Executes one step; the layer that it made, if it makes any.
-fn execute_step<'a>(
-    finder: &Finder<'_, 'a, '_>,
-    step: &PlannedStep,
-    layers: &[Layer],
-    view: &View<'a>,
-    root: &mut StageRoot,
-) -> Result<Option<NewLayer>> {
-    let shared = finder.shared;
-    let maker = || {
-        LayerMaker::new(
-            shared.store,
-            &shared.options,
-            shared.interrupt,
-            shared.events,
-            step.id,
-        )
-    };
-    match &step.step {
-        Step::Config => Ok(None),
-        Step::Workdir(step) => workdir::execute(step, view, shared.now, maker()?).map(Some),
-        Step::Copy(step) => {
-            let source = finder.find(&step.from)?;
-            let (file, now, remote) = (shared.file, shared.now, &shared.remote);
-            let input = CopyInput {
-                step,
-                source: source.tree(),
-                base: view,
-                file,
-                now,
-                remote,
-            };
-            copy::execute(&input, maker()?).map(Some)
-        }
-        Step::Run(run) => {
-            let runner = shared
-                .runner
-                .ok_or_else(|| Error::new(ErrorKind::Internal, "a RUN was not prepared for"))?;
-            let input = RunInput {
-                runner,
-                shared,
-                step: run,
-                id: step.id,
-                layers,
-                base: view,
-                sources: finder,
-            };
-            run::execute(&input, root, maker()?).map(Some)
-        }
-    }
-}
-
-/// One layer with all files of a directory: the base that a named directory is.
-pub(crate) fn layer_of(shared: &Shared<'_>, directory: &dyn Tree) -> Result<Layer> {
-    let step = crate::event::StepId(0);
-    let mut maker = LayerMaker::new(
-        shared.store,
-        &shared.options,
-        shared.interrupt,
-        shared.events,
-        step,
-    )?;
-    let mut graft = Graft::default();
-    if let Some(root) = directory.look_up(&ImagePath::root())? {
-        graft.put_contents(0, directory, root);
-    }
-    let made = Entry::directory(ImagePath::root(), shared.now);
-    let conflict = |_| Error::new(ErrorKind::Internal, "a single tree is in its own way");
-    merge(&graft, None, &made, &conflict, &mut |merged| {
-        maker.append(merged, &|_| ())
-    })?;
-    let layer = maker.finish()?;
-    Ok(Layer {
-        descriptor: layer.descriptor,
-        diff_id: layer.diff_id,
-        fresh: true,
-    })
 }

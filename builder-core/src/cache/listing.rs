@@ -9,7 +9,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use crate::digest::{Digest, Hasher};
 use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image_path::EscapeAsciiLossy as _;
+use crate::event::FileChange;
+use crate::image_path::{EscapeAsciiLossy as _, ImagePath};
 use crate::store::{Store, TemporaryFile};
 
 /// A list in the making.
@@ -36,13 +37,13 @@ impl ListingWriter {
         })
     }
 
-    /// Adds a file. `content` is the digest of a regular file's bytes, and the path of its first name for another name
+    /// Adds a file; `shown` is its path for people. `content` is the digest of a regular file's bytes, and the path of its first name for another name
     /// of one that was listed before.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn push(&mut self, entry: &Entry, content: &str) -> Result<()> {
-        let path = entry.path.as_relative().escape_ascii_lossy();
+    pub fn push(&mut self, entry: &Entry, shown: &ImagePath, content: &str) -> Result<()> {
+        let path = shown.as_relative().escape_ascii_lossy();
         let kind = match &entry.kind {
             EntryKind::File { .. } | EntryKind::HardLink { .. } => "file".to_owned(),
             EntryKind::Directory => "dir".to_owned(),
@@ -104,21 +105,6 @@ impl ListingWriter {
     }
 }
 
-/// How a file differs between two lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FileChange {
-    /// It is only in the new one.
-    Added,
-    /// It is only in the old one.
-    Removed,
-    /// Its bytes differ, or its link's target.
-    Content,
-    /// Its permissions differ.
-    Mode,
-    /// Its owner, its type or an attribute differs.
-    Other,
-}
-
 /// The files in which two lists differ, at most `limit` of them; none where a list is not there any more.
 pub fn compare(
     store: &Store,
@@ -171,14 +157,13 @@ fn kind(old: &str, new: &str) -> FileChange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image_path::ImagePath;
     use crate::timestamp::Timestamp;
 
     fn list(store: &Store, files: &[(&str, u32, &str)]) -> Digest {
         let mut writer = ListingWriter::new(store).unwrap();
         for (path, mode, content) in files {
             let entry = Entry::file(ImagePath::clean(path), 1, *mode, Timestamp::default());
-            writer.push(&entry, content).unwrap();
+            writer.push(&entry, &entry.path, content).unwrap();
         }
         writer.finish(store).unwrap()
     }
@@ -221,7 +206,7 @@ mod tests {
             let mut writer = ListingWriter::new(&store).unwrap();
             let time = Timestamp::from_seconds(seconds);
             let entry = Entry::file(ImagePath::clean("a"), 1, 0o644, time);
-            writer.push(&entry, "x").unwrap();
+            writer.push(&entry, &entry.path, "x").unwrap();
             writer.finish(&store).unwrap()
         };
         assert_eq!(digest(1), digest(2));

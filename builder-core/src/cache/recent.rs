@@ -1,12 +1,14 @@
 //! Why a step missed: its key beside the nearest one that the same place in a Dockerfile had before.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 
 use super::key::Key;
-use super::listing::{self, FileChange};
+use super::listing;
 use super::{Cache, lost};
 use crate::digest::Digest;
 use crate::error::Result;
+use crate::event::Reason;
 
 /// So many keys of a place are remembered.
 const KEPT: usize = 64;
@@ -16,32 +18,19 @@ const FOLDER: &str = "recent";
 /// The parts whose values are digests of lists of files.
 const LISTED: &[&str] = &["files"];
 
-/// One difference between a step's key and the nearest earlier one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// Nothing like it was executed before.
-    New,
-    /// A part differs.
-    Part {
-        /// Its name: `command`, `env PATH`, `base`, `steps`.
-        name: String,
-        /// What it was; none where it is new.
-        before: Option<String>,
-        /// What it is; none where it is gone.
-        now: Option<String>,
-    },
-    /// A file that the step reads differs.
-    File {
-        /// Its path among the step's sources.
-        path: String,
-        /// How.
-        change: FileChange,
-    },
-}
-
 /// The digest of a place in a Dockerfile, from words that say which.
 pub fn family(words: &[&str]) -> Digest {
     Digest::of(words.join("\0").as_bytes())
+}
+
+/// How far two keys are apart: the number of parts in which they differ, where the layers below count most. A step
+/// whose predecessors were all found is compared with one that had the same.
+fn distance(one: &Key, other: &Key) -> usize {
+    let weight = |name: &String| match name.as_str() {
+        "base" | "steps" => 100,
+        _ => 1,
+    };
+    one.differences(other).iter().map(weight).sum()
 }
 
 impl Cache {
@@ -73,11 +62,12 @@ impl Cache {
     }
 
     /// In what a key differs from the nearest of its family: the one with the fewest differing parts, and of those the
-    /// newest.
-    pub fn why(&self, family: &Digest, key: &Key) -> Vec<Reason> {
+    /// newest. `own` are keys that don't count: those of the same build.
+    pub fn why(&self, family: &Digest, key: &Key, own: &BTreeSet<Digest>) -> Vec<Reason> {
         let known = self.recent(family).into_iter();
+        let known = known.filter(|digest| !own.contains(digest));
         let known = known.filter_map(|digest| self.read(&digest));
-        let nearest = known.min_by_key(|entry| key.differences(&entry.key).len());
+        let nearest = known.min_by_key(|entry| distance(key, &entry.key));
         let Some(nearest) = nearest else {
             return vec![Reason::New];
         };
@@ -119,14 +109,14 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path()).unwrap();
         let cache = Cache::new(&store);
-        let family = family(&["build", "RUN"]);
+        let (family, own) = (family(&["build", "RUN"]), BTreeSet::new());
         let key = |command: &str, path: &str| {
             let mut key = Key::default();
             key.set("command", command);
             key.set("env PATH", path);
             key
         };
-        assert_eq!(cache.why(&family, &key("a", "/bin")), [Reason::New]);
+        assert_eq!(cache.why(&family, &key("a", "/bin"), &own), [Reason::New]);
         for (command, path) in [("a", "/bin"), ("b", "/usr/bin")] {
             let key = key(command, path);
             let digest = Digest::of(command.as_bytes());
@@ -143,6 +133,6 @@ mod tests {
             before: Some("/bin".to_owned()),
             now: Some("/sbin".to_owned()),
         };
-        assert_eq!(cache.why(&family, &key("a", "/sbin")), [expected]);
+        assert_eq!(cache.why(&family, &key("a", "/sbin"), &own), [expected]);
     }
 }

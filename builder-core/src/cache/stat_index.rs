@@ -18,15 +18,15 @@ use crate::store::{Store, TemporaryFile};
 use crate::tree::Stamp;
 
 /// The coarsest clock of a local file system that Linux has today, in nanoseconds: 10 ms.
-const TICK: i128 = 10_000_000;
+const TICK: i64 = 10_000_000;
 /// So many new records are held in memory before they are merged into the file.
 const HELD: usize = 50_000;
 /// The folder of the cache.
 const FOLDER: &str = "contexts";
 /// Begins each index file.
-const MAGIC: &[u8; 8] = b"rbstat1\n";
+const MAGIC: &[u8; 8] = b"rbstat2\n";
 /// Bytes of a record without its path: sizes and times, inode, device, mode, digest, length of the path.
-const FIXED: usize = 8 + 16 + 16 + 8 + 8 + 4 + 32 + 4;
+const FIXED: usize = 8 + 8 + 8 + 8 + 8 + 4 + 32 + 4;
 /// No path is longer.
 const LONGEST: usize = 4096;
 
@@ -36,7 +36,7 @@ pub struct StatIndex {
     store: Store,
     name: String,
     /// When it was begun, by the clock that stamps files.
-    begun: i128,
+    begun: i64,
     state: Mutex<State>,
 }
 
@@ -71,11 +71,11 @@ impl StatIndex {
     pub fn open(store: &Store, name: &Digest) -> Result<Self> {
         let clock = store.temporary_file()?;
         let stat = rustix::fs::fstat(clock.file()).map_err(|error| lost(error.into()))?;
-        let nanos = i128::from(stat.st_ctime_nsec);
+        let nanos = i64::try_from(stat.st_ctime_nsec).unwrap_or(0);
         Ok(Self {
             store: store.clone(),
             name: name.hex(),
-            begun: i128::from(stat.st_ctime) * 1_000_000_000 + nanos,
+            begun: stat.st_ctime * 1_000_000_000 + nanos,
             state: Mutex::default(),
         })
     }
@@ -225,8 +225,8 @@ impl Cursor {
         let mut rest = &fixed[..];
         let stamp = Stamp {
             size: u64::from_le_bytes(take(&mut rest)),
-            mtime: i128::from_le_bytes(take(&mut rest)),
-            ctime: i128::from_le_bytes(take(&mut rest)),
+            mtime: i64::from_le_bytes(take(&mut rest)),
+            ctime: i64::from_le_bytes(take(&mut rest)),
             inode: u64::from_le_bytes(take(&mut rest)),
             device: u64::from_le_bytes(take(&mut rest)),
             mode: u32::from_le_bytes(take(&mut rest)),
@@ -352,8 +352,8 @@ mod tests {
         for text in [
             &b""[..],
             b"x",
-            b"rbstat1\n",
-            b"rbstat1\nxxxxxxxxxxxxxxxxxxxxxxxx",
+            b"rbstat2\n",
+            b"rbstat2\nxxxxxxxxxxxxxxxxxxxxxxxx",
         ] {
             std::fs::write(&file, text).unwrap();
             let index = StatIndex::open(&store, &name).unwrap();

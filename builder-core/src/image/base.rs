@@ -52,6 +52,7 @@ pub fn load(
         .map(|(descriptor, diff_id)| Layer {
             descriptor,
             diff_id: *diff_id,
+            identity: *diff_id,
             fresh: false,
         })
         .collect();

@@ -24,8 +24,23 @@ pub struct Layer {
     pub descriptor: Descriptor,
     /// The digest of its uncompressed tar.
     pub diff_id: DiffId,
+    /// What stands for it in the cache keys of later steps: the diff ID that it had when it was made first. Another epoch
+    /// gives another tar, but not another step.
+    pub identity: DiffId,
     /// Whether this build wrote the blob itself a moment ago, so that nobody needs to verify it again.
     pub fresh: bool,
+}
+
+impl Layer {
+    /// A layer that has just been made.
+    pub fn made(descriptor: Descriptor, diff_id: DiffId) -> Self {
+        Self {
+            descriptor,
+            diff_id,
+            identity: diff_id,
+            fresh: true,
+        }
+    }
 }
 
 /// A config, and layers from the bottom to the top.

@@ -351,6 +351,7 @@ mod tests {
         Layer {
             descriptor: made.descriptor,
             diff_id: made.diff_id,
+            identity: made.diff_id,
             fresh: true,
         }
     }

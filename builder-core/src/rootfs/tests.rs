@@ -143,6 +143,7 @@ impl World {
         Layer {
             descriptor: Descriptor::new(MediaType::LayerGzip, digest, blob.len() as u64),
             diff_id: DiffId(Digest::of(&tar)),
+            identity: DiffId(Digest::of(&tar)),
             fresh: false,
         }
     }
@@ -176,6 +177,7 @@ fn made(writer: LayerWriter) -> Layer {
     Layer {
         descriptor: made.descriptor,
         diff_id: made.diff_id,
+        identity: made.diff_id,
         fresh: true,
     }
 }

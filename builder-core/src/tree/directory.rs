@@ -137,7 +137,12 @@ fn mtime(stat: &Stat) -> Timestamp {
 }
 
 fn stamp(stat: &Stat) -> Stamp {
-    let nanos = |seconds: i64, nanos: u64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    // A time that 64 bits of nanoseconds don't hold is as good as any other far away.
+    let nanos = |seconds: i64, nanos: u64| {
+        seconds
+            .saturating_mul(1_000_000_000)
+            .saturating_add_unsigned(nanos)
+    };
     Stamp {
         size: stat.st_size.unsigned_abs(),
         mtime: nanos(stat.st_mtime, stat.st_mtime_nsec),

@@ -45,9 +45,9 @@ pub struct Stamp {
     /// Length in bytes.
     pub size: u64,
     /// Time of the last change of its content, in nanoseconds since 1970.
-    pub mtime: i128,
+    pub mtime: i64,
     /// Time of the last change of its inode, in nanoseconds since 1970.
-    pub ctime: i128,
+    pub ctime: i64,
     /// Inode number.
     pub inode: u64,
     /// Device number.

@@ -13,6 +13,10 @@ const MAX_LINKS: usize = 40;
 
 /// Where a path leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is looked at where it is returned, and nearly always the large one"
+)]
 pub enum Resolved {
     /// Something is there; `node.entry.path` is its path without links. Never a symbolic link, unless the last one
     /// was not to be followed.

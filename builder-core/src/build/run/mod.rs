@@ -116,11 +116,17 @@ impl<'a> Runner<'a> {
     }
 
     /// The network that a step has.
-    fn network(&self, run: &RunStep) -> RunNetwork {
+    pub(crate) fn network(&self, run: &RunStep) -> RunNetwork {
         match run.network {
             RunNetwork::Default => self.options.network,
             own => own,
         }
+    }
+
+    /// The names that `--add-host` gives; where they lead is no part of a key.
+    pub(crate) fn host_names(&self) -> Vec<String> {
+        let names = self.options.hosts.iter();
+        names.map(|(name, _)| name.clone()).collect()
     }
 
     /// How owners are held on the disk.

@@ -114,11 +114,7 @@ impl StageRoot {
             directory.applied += 1;
             return Ok(());
         }
-        let layer = Layer {
-            descriptor: made.descriptor.clone(),
-            diff_id: made.diff_id,
-            fresh: true,
-        };
+        let layer = Layer::made(made.descriptor.clone(), made.diff_id);
         let upper = prepared.folder().join("upper");
         with_layouts(input, &mut |layouts| {
             layouts.adopt(input.layers, &layer, &upper, table)

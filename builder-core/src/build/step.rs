@@ -1,0 +1,282 @@
+//! One step of a stage: its key, and its layer, from the cache or made now.
+
+use std::path::{Path, PathBuf};
+
+use crate::build::arrival::{self, Arrival};
+use crate::build::caching::Asked;
+use crate::build::copy::{self, CopyInput};
+use crate::build::finder::{Finder, Source};
+use crate::build::keys::{self, Reader};
+use crate::build::layer::LayerMaker;
+use crate::build::run::{self, RunInput, StageRoot};
+use crate::build::stage::Shared;
+use crate::build::workdir;
+use crate::digest::Digest;
+use crate::entry::Entry;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::StepId;
+use crate::image::Layer;
+use crate::image::view::View;
+use crate::image_path::ImagePath;
+use crate::plan::step::{CopySource, CopyStep, RunStep, Step};
+use crate::plan::{PlannedStage, PlannedStep};
+use crate::tree::graft::Graft;
+use crate::tree::merge::merge;
+use crate::tree::resolve::{Resolved, resolve};
+use crate::tree::{Node, Tree};
+
+/// A stage as far as it is built.
+pub(crate) struct SoFar<'s, 'a> {
+    /// Its layers, those of the base first.
+    pub(crate) layers: &'s [Layer],
+    /// How many of them are the base's.
+    pub(crate) base: usize,
+    /// The same as a tree.
+    pub(crate) view: &'s View<'a>,
+    /// The root file system of its RUNs.
+    pub(crate) root: &'s mut StageRoot,
+}
+
+/// The layer of a step; none for a step that makes none.
+///
+/// # Errors
+/// Those of the step.
+pub(crate) fn layer(
+    finder: &Finder<'_, '_, '_>,
+    planned: &PlannedStep,
+    so_far: &mut SoFar<'_, '_>,
+) -> Result<Option<Layer>> {
+    let shared = finder.shared;
+    let asked = |keyword| Asked {
+        shared,
+        stage: finder.stage,
+        id: planned.id,
+        keyword,
+    };
+    match &planned.step {
+        Step::Config => Ok(None),
+        Step::Workdir(step) => {
+            let asked = asked("WORKDIR");
+            let key = keys::workdir(&asked, so_far.layers, so_far.base, step);
+            let layer = shared.caching.through(&asked, &key, || {
+                workdir::execute(step, so_far.view, shared.now, maker(finder, planned)?)
+            });
+            layer.map(Some)
+        }
+        Step::Copy(step) => {
+            let asked = asked(if step.add { "ADD" } else { "COPY" });
+            copy(finder, planned, &asked, so_far, step).map(Some)
+        }
+        Step::Run(step) => run(finder, planned, &asked("RUN"), so_far, step).map(Some),
+    }
+}
+
+fn maker<'a>(finder: &Finder<'_, 'a, '_>, planned: &PlannedStep) -> Result<LayerMaker<'a>> {
+    let shared = finder.shared;
+    LayerMaker::new(
+        shared.store,
+        &shared.options,
+        shared.interrupt,
+        shared.events,
+        planned.id,
+    )
+}
+
+/// COPY and ADD. Where nothing like the step was ever executed, the files are read once: the layer is made, and what it
+/// was made of gives the key.
+fn copy(
+    finder: &Finder<'_, '_, '_>,
+    planned: &PlannedStep,
+    asked: &Asked<'_>,
+    so_far: &SoFar<'_, '_>,
+    step: &CopyStep,
+) -> Result<Layer> {
+    let (shared, caching) = (finder.shared, finder.shared.caching);
+    let source = finder.find(&step.from)?;
+    let heredocs = arrival::heredocs(&step.sources, shared.now);
+    let fetched = |source: &CopySource| matches!(source, CopySource::Url(_) | CopySource::Git(_));
+    let fetches = step.sources.iter().any(fetched);
+    let input = |unpack| CopyInput {
+        step,
+        source: source.tree(),
+        base: so_far.view,
+        file: shared.file,
+        now: shared.now,
+        remote: &shared.remote,
+        unpack,
+    };
+    // What is fetched is fetched once. What lies here is looked at twice rather than unpacked for nothing.
+    let (whole, as_files) = (input(true), input(fetches));
+    let reader = Reader {
+        shared,
+        directory: directory_of(finder, &source),
+    };
+    let mut key = keys::copy(asked, so_far.layers, so_far.base, step);
+    let memo = keys::selection(&source, step);
+    if let Some(known) = memo
+        .as_ref()
+        .and_then(|memo| caching.cache().selection(memo))
+    {
+        key.set("files", known.to_string());
+        return caching.through(asked, &key, || {
+            let arrivals = arrival::collect(&whole, &heredocs)?;
+            copy::execute(&whole, arrivals, maker(finder, planned)?)
+        });
+    }
+    let arrivals = arrival::collect(&as_files, &heredocs)?;
+    let observer = observer(finder, reader.directory.as_deref())?;
+    let make = |arrivals: Option<Vec<Arrival<'_>>>| {
+        let maker = maker(finder, planned)?.observed(observer.as_deref());
+        match arrivals {
+            Some(arrivals) => copy::execute(&whole, arrivals, maker),
+            None => copy::execute(&whole, arrival::collect(&whole, &heredocs)?, maker),
+        }
+    };
+    let same = fetches || !step.add;
+    if caching.is_new(asked) && observer.is_some() && same {
+        let made = make(Some(arrival::collect(&as_files, &heredocs)?))?;
+        key.set("files", reader.arrivals(&arrivals)?.to_string());
+        return caching.keep(asked, &key, &made);
+    }
+    let files = reader.arrivals(&arrivals)?;
+    key.set("files", files.to_string());
+    if let Some(memo) = memo {
+        caching.cache().put_selection(&memo, &files)?;
+    }
+    caching.through(asked, &key, || make(same.then_some(arrivals)))
+}
+
+/// The directory of the host behind a source.
+fn directory_of(finder: &Finder<'_, '_, '_>, source: &Source<'_>) -> Option<PathBuf> {
+    match source {
+        Source::Shared(_) => finder.shared.context_path.map(Path::to_owned),
+        Source::Context(_, path) => Some(path.clone()),
+        _ => None,
+    }
+}
+
+/// Remembers the digests of files that are copied anyway.
+type Observe<'o> = Box<dyn Fn(&Node, Digest) -> Result<()> + 'o>;
+
+fn observer<'o>(
+    finder: &Finder<'_, '_, '_>,
+    directory: Option<&Path>,
+) -> Result<Option<Observe<'o>>> {
+    let shared = finder.shared;
+    let Some(directory) = directory else {
+        return Ok(None);
+    };
+    let index = shared.caching.index(shared.store, directory)?;
+    Ok(Some(Box::new(move |node: &Node, digest| {
+        match node.stamp {
+            Some(stamp) => index.put(&node.entry.path, stamp, digest),
+            None => Ok(()),
+        }
+    })))
+}
+
+/// RUN.
+fn run(
+    finder: &Finder<'_, '_, '_>,
+    planned: &PlannedStep,
+    asked: &Asked<'_>,
+    so_far: &mut SoFar<'_, '_>,
+    step: &RunStep,
+) -> Result<Layer> {
+    let shared = finder.shared;
+    let runner = shared
+        .runner
+        .ok_or_else(|| Error::new(ErrorKind::Internal, "a RUN was not prepared for"))?;
+    let (network, hosts) = (runner.network(step), runner.host_names());
+    let (layers, base) = (so_far.layers, so_far.base);
+    let mut key = keys::run(asked, layers, base, step, network, &hosts);
+    for (number, mount) in step.mounts.iter().enumerate() {
+        if let Some((from, path)) = keys::bound(mount) {
+            let files = mounted(finder, &finder.find(from)?, path)
+                .map_err(|error| error.at(shared.file, mount.span))?;
+            key.set(format!("--mount {number} files"), files.to_string());
+        }
+    }
+    shared.caching.through(asked, &key, || {
+        let input = RunInput {
+            runner,
+            shared,
+            step,
+            id: planned.id,
+            layers,
+            base: so_far.view,
+            sources: finder,
+        };
+        run::execute(&input, so_far.root, maker(finder, planned)?)
+    })
+}
+
+/// The digest of what a bind mount shows.
+fn mounted(finder: &Finder<'_, '_, '_>, source: &Source<'_>, path: &str) -> Result<Digest> {
+    let cache = finder.shared.caching.cache();
+    let memo = keys::mounted(source, path);
+    if let Some(known) = memo.as_ref().and_then(|memo| cache.selection(memo)) {
+        return Ok(known);
+    }
+    let wanted = ImagePath::clean([b"/", path.as_bytes()].concat());
+    let Resolved::Found(node) = resolve(source.tree(), &wanted, true)? else {
+        let message = format!("`{path}` is not in {}", source.tree().describe());
+        return Err(Error::new(ErrorKind::Run, message)
+            .with_help("a mount's source must be there; the ignore file may exclude it"));
+    };
+    let reader = Reader {
+        shared: finder.shared,
+        directory: directory_of(finder, source),
+    };
+    let files = reader.tree(source.tree(), node)?;
+    if let Some(memo) = memo {
+        cache.put_selection(&memo, &files)?;
+    }
+    Ok(files)
+}
+
+/// One layer with all files of a directory: the base that a named directory is. `path` is the directory on the host.
+///
+/// # Errors
+/// Those of reading it.
+pub(crate) fn layer_of(
+    shared: &Shared<'_>,
+    stage: &PlannedStage,
+    directory: &dyn Tree,
+    path: Option<PathBuf>,
+) -> Result<Layer> {
+    let id = StepId(0);
+    let asked = Asked {
+        shared,
+        stage,
+        id,
+        keyword: "FROM",
+    };
+    let Some(root) = directory.look_up(&ImagePath::root())? else {
+        let message = format!("{} is not there any more", directory.describe());
+        return Err(Error::new(ErrorKind::Context, message));
+    };
+    let reader = Reader {
+        shared,
+        directory: path,
+    };
+    let mut key = keys::directory(&asked);
+    key.set("files", reader.tree(directory, root.clone())?.to_string());
+    shared.caching.through(&asked, &key, || {
+        let mut maker = LayerMaker::new(
+            shared.store,
+            &shared.options,
+            shared.interrupt,
+            shared.events,
+            id,
+        )?;
+        let mut graft = Graft::default();
+        graft.put_contents(0, directory, root);
+        let made = Entry::directory(ImagePath::root(), shared.now);
+        let conflict = |_| Error::new(ErrorKind::Internal, "a single tree is in its own way");
+        merge(&graft, None, &made, &conflict, &mut |merged| {
+            maker.append(merged, &|_| ())
+        })?;
+        maker.finish()
+    })
+}
