@@ -41,6 +41,16 @@ pub(crate) enum Command {
     Plan(Box<BuildFlags>),
     /// Report all problems of a Dockerfile, and build nothing
     Check(Box<BuildFlags>),
+    /// Say which steps of a build would be executed and why, and execute nothing
+    Why(Box<BuildFlags>),
+    /// Look at the build cache
+    Cache {
+        /// What to do
+        #[command(subcommand)]
+        command: CacheCommand,
+    },
+    /// Delete what the build cache holds, the least recently used first
+    Prune(PruneFlags),
     /// List the images in the store
     Images(StoreFlags),
     /// Fetch images from their registries into the store
@@ -72,6 +82,36 @@ pub(crate) struct StoreFlags {
     /// Directory of the store [default: $RBUILD_ROOT, $XDG_DATA_HOME/rbuild or ~/.local/share/rbuild]
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
+}
+
+/// The commands of `cache`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// List what the cache holds: kind, size, when it was used last, and what it is
+    Ls(StoreFlags),
+}
+
+/// The flags of `prune`.
+#[derive(Debug, Args)]
+pub(crate) struct PruneFlags {
+    /// Delete everything that no image's tag reaches
+    #[arg(short = 'a', long)]
+    pub(crate) all: bool,
+    /// Bring the cache to this size [default: the larger of 10 GB and a tenth of the disk]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) keep_storage: Option<String>,
+    /// until=AGE: delete what was not used for so long, such as 24h
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) filter: Vec<String>,
+    /// Only say what would be deleted
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Accepted: nothing is asked
+    #[arg(short = 'f', long, hide = true)]
+    pub(crate) force: bool,
+    /// Where the store is.
+    #[command(flatten)]
+    pub(crate) store: StoreFlags,
 }
 
 /// The flags of `doctor`.
@@ -350,6 +390,9 @@ pub(crate) fn with_command(arguments: impl IntoIterator<Item = OsString>) -> Vec
         "login",
         "logout",
         "doctor",
+        "why",
+        "cache",
+        "prune",
         "completions",
         "manual",
         "help",

@@ -17,7 +17,7 @@ use builder_core::Result;
 use builder_core::interrupt::Interrupt;
 use clap::{CommandFactory as _, Parser as _};
 use environment::Environment;
-use flags::{BuildFlags, Cli, Command};
+use flags::{BuildFlags, CacheCommand, Cli, Command};
 
 fn main() -> ExitCode {
     // A build starts this program again to execute RUN.
@@ -55,6 +55,13 @@ fn run(command: Command, environment: &Environment, interrupt: &Interrupt) -> Re
             command::plan::run(&flags, environment, interrupt).map(|()| exit_code::DONE)
         }
         Command::Check(flags) => command::check::run(&flags, environment, interrupt),
+        Command::Why(flags) => {
+            command::why::run(&flags, environment, interrupt).map(|()| exit_code::DONE)
+        }
+        Command::Cache {
+            command: CacheCommand::Ls(flags),
+        } => command::cache::ls(&flags, environment).map(|()| exit_code::DONE),
+        Command::Prune(flags) => command::cache::run(&flags, environment).map(|()| exit_code::DONE),
         Command::Images(flags) => {
             command::images::run(&flags, environment).map(|()| exit_code::DONE)
         }

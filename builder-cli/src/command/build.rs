@@ -22,6 +22,7 @@ pub(crate) fn run(
     let display = Display::start(flags.progress, flags.quiet, environment);
     let built = build::build(&store, request, &display.sink(), interrupt);
     display.finish();
+    super::cache::after_build(&store);
     let built = built?;
     if let Some(path) = &flags.iidfile {
         write(&environment.directory.join(path), &built.digest.to_string())?;

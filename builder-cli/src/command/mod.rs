@@ -1,12 +1,14 @@
 //! The commands, one file each.
 
 pub(crate) mod build;
+pub(crate) mod cache;
 pub(crate) mod check;
 pub(crate) mod doctor;
 pub(crate) mod images;
 pub(crate) mod login;
 pub(crate) mod plan;
 pub(crate) mod transfer;
+pub(crate) mod why;
 
 use builder_core::build::request::BuildRequest;
 use builder_core::interrupt::Interrupt;

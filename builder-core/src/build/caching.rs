@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::build::request::BuildRequest;
 use crate::build::rewrite;
 use crate::build::stage::{self, Shared};
 use crate::cache::recent::family;
@@ -37,15 +38,18 @@ pub(crate) struct Caching<'a> {
     own: Mutex<BTreeSet<Digest>>,
 }
 
-/// What the caller asks of the cache.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wishes<'a> {
-    /// `--no-cache`.
-    pub(crate) off: bool,
-    /// `--no-cache-filter`.
-    pub(crate) off_stages: &'a [String],
-    /// What tells this Dockerfile from others.
-    pub(crate) place: &'a str,
+/// What became of a step.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and nearly always the large one"
+)]
+pub(crate) enum Made {
+    /// It makes no layer.
+    Nothing,
+    /// Its layer.
+    Layer(Layer),
+    /// It would be executed, and nobody asked for that.
+    Unknown,
 }
 
 /// A step as the cache sees it.
@@ -77,13 +81,15 @@ impl Asked<'_> {
 
 impl<'a> Caching<'a> {
     /// The cache of a store, for layers written as `options` says.
-    pub(crate) fn new(store: &Store, options: &LayerOptions, wishes: &Wishes<'a>) -> Self {
+    pub(crate) fn new(store: &Store, options: &LayerOptions, request: &'a BuildRequest) -> Self {
+        let context = request.context.directory().map(Path::display);
+        let context = context.map_or_else(String::new, |path| path.to_string());
         Self {
             cache: Cache::new(store),
             form: cache::form(options.compression, options.epoch),
-            place: wishes.place.to_owned(),
-            off: wishes.off,
-            off_stages: wishes.off_stages,
+            place: format!("{context}\0{}", request.dockerfile.name),
+            off: request.no_cache,
+            off_stages: &request.no_cache_filter,
             indexes: Mutex::default(),
             own: Mutex::default(),
         }
@@ -145,7 +151,8 @@ impl<'a> Caching<'a> {
         self.cache.remember(&asked.family(), key)
     }
 
-    /// The layer of a step: as it is known under the key, or as `execute` makes it.
+    /// The layer of a step: as it is known under the key, or as `execute` makes it; unknown where the question is only
+    /// whether it would be made.
     ///
     /// # Errors
     /// Those of `execute` and of the store.
@@ -154,19 +161,22 @@ impl<'a> Caching<'a> {
         asked: &Asked<'_>,
         key: &Key,
         execute: impl FnOnce() -> Result<NewLayer>,
-    ) -> Result<Layer> {
+    ) -> Result<Made> {
         let _alone = self.cache.lock(key)?;
         if !self.is_off(asked.stage) {
             if let Some(layer) = self.find(asked, key)? {
                 self.cache.touch(key);
                 self.remember(asked, key)?;
                 asked.tell(Event::StepCached { id: asked.id });
-                return Ok(layer);
+                return Ok(Made::Layer(layer));
             }
             self.explain(asked, key);
         }
+        if asked.shared.only_asks {
+            return Ok(Made::Unknown);
+        }
         let made = execute()?;
-        self.keep(asked, key, &made)
+        self.keep(asked, key, &made).map(Made::Layer)
     }
 
     /// Keeps what a step made under its key.
@@ -213,11 +223,22 @@ impl<'a> Caching<'a> {
         Ok(Some(rewritten))
     }
 
+    /// The reason of a step that is known, but whose layer is not here any more.
+    fn gone(&self, key: &Key) -> Option<Vec<Reason>> {
+        self.cache.get(key)?;
+        Some(vec![Reason::Part {
+            name: "gone".to_owned(),
+            before: None,
+            now: None,
+        }])
+    }
+
     /// Says why a step is executed again.
     fn explain(&self, asked: &Asked<'_>, key: &Key) {
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        let reasons = self.cache.why(&asked.family(), key, &own);
-        if reasons != [Reason::New] {
+        let reasons = self.gone(key);
+        let reasons = reasons.unwrap_or_else(|| self.cache.why(&asked.family(), key, &own));
+        if asked.shared.only_asks || reasons != [Reason::New] {
             let id = asked.id;
             asked.tell(Event::StepMissed { id, reasons });
         }

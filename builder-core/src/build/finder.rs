@@ -44,6 +44,19 @@ pub(crate) enum Source<'a> {
 }
 
 impl<'a> Finder<'_, 'a, '_> {
+    /// Finds one; none where it is a stage that would have to be built first, and nobody asked for that.
+    ///
+    /// # Errors
+    /// Those of a context or an image that can't be had.
+    pub(crate) fn find_known(&self, from: &CopyFrom) -> Result<Option<Source<'a>>> {
+        match from {
+            CopyFrom::Stage(index) if self.shared.only_asks && !self.done.contains_key(index) => {
+                Ok(None)
+            }
+            _ => self.find(from).map(Some),
+        }
+    }
+
     /// Finds one.
     ///
     /// # Errors

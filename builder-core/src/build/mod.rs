@@ -43,7 +43,7 @@ use crate::registry::Registry;
 use crate::registry::retry::SystemClock;
 use crate::store::{BlobSource as _, Store};
 use crate::timestamp::Timestamp;
-use caching::{Caching, Wishes};
+use caching::Caching;
 use images::Images;
 use remote::Remote;
 use request::{BuildRequest, ContextSource};
@@ -68,67 +68,88 @@ pub struct Built {
 /// Builds an image: into the store, under its references, and to every output.
 ///
 /// # Errors
-/// See [`ErrorKind`]. Nothing is half done: an image that failed has no name, and an output that failed isn't there.
+/// See [`ErrorKind`](crate::ErrorKind). Nothing is half done: an image that failed has no name, and an output that
+/// failed isn't there.
 pub fn build(
     store: &Store,
     mut request: BuildRequest,
     events: &dyn EventSink,
     interrupt: &Interrupt,
 ) -> Result<Built> {
-    let _in_use = store.lock_for_use()?;
     request.outputs.iter().try_for_each(output::check)?;
     let outputs = std::mem::take(&mut request.outputs);
-    let named = request.named_contexts.clone();
+    let request = &request;
+    with_result(store, request, false, events, interrupt, |done| {
+        let image = done.image.unwrap_or_default();
+        let committed = commit(done.shared, image, request)?;
+        deliver(done.shared, &committed, outputs, request, done.registry)?;
+        let plan = done.shared.plan;
+        Ok(built(&committed, request.references.clone(), plan))
+    })
+}
+
+/// Tells which steps a build would execute and why, and executes none: [`Event::StepCached`] for a step whose result is
+/// known, [`Event::StepMissed`] for the first of a stage that isn't. What comes after that one depends on its result.
+///
+/// # Errors
+/// As for a build, up to where something would be executed.
+pub fn why(
+    store: &Store,
+    request: &BuildRequest,
+    events: &dyn EventSink,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    with_result(store, request, true, events, interrupt, |_| Ok(()))
+}
+
+/// What the corridor has at its end.
+struct Done<'d, 'a> {
+    shared: &'d Shared<'a>,
+    image: Option<Image>,
+    registry: Option<&'d Registry<'d>>,
+}
+
+/// The corridor: from the request to the target's image, which is handed to `finish`.
+fn with_result<T>(
+    store: &Store,
+    request: &BuildRequest,
+    only_asks: bool,
+    events: &dyn EventSink,
+    interrupt: &Interrupt,
+    finish: impl FnOnce(Done<'_, '_>) -> Result<T>,
+) -> Result<T> {
+    let _in_use = store.lock_for_use()?;
     let clock = SystemClock::default();
-    let registry = registry(&request, &clock, events, interrupt);
-    let (transport, git) = (request.transport.clone(), request.git.clone());
+    let registry = registry(request, &clock, events, interrupt);
     let remote = Remote {
         store,
-        transport: transport.as_deref().map(|transport| transport as _),
-        git: &git,
+        transport: request.transport.as_deref().map(|transport| transport as _),
+        git: &request.git,
         events,
         interrupt,
     };
-    let mut images = Images::new(store, &named)
+    let mut images = Images::new(store, &request.named_contexts)
         .with_registry(registry.as_ref(), request.pull)
         .with_remote(remote);
-    let mut planned = planning::plan(&request, &mut images)?;
-    let file = &request.dockerfile;
-    let context = open_context(store, &request)?;
+    let mut planned = planning::plan(request, &mut images)?;
+    let context = open_context(store, request)?;
     planned.add_ignored_sources(context.as_ref());
-    planning::refuse_findings(file, &planned.warnings)?;
-    for diagnostic in std::mem::take(&mut planned.warnings) {
-        events.send(Event::Diagnostic {
-            file: file.clone(),
-            diagnostic,
-        });
-    }
+    tell_warnings(request, &mut planned.warnings, events)?;
     let plan = &planned.plan;
-    let runner = Runner::find(plan, file, store, &request.run, interrupt)?;
-    if let Some(runner) = &runner {
-        let message = format!("RUN is executed by {}", runner.describe());
-        events.send(Event::Notice { message });
-    }
+    let runner = if only_asks {
+        None
+    } else {
+        find_runner(plan, store, request, events, interrupt)?
+    };
     let epoch = plan.epoch.map(Timestamp::from_seconds).or(request.epoch);
-    let now = epoch.unwrap_or(request.now);
     let options = LayerOptions {
         compression: request.compression,
         epoch,
         threads: request.threads.max(1),
     };
-    let context_path = match &request.context {
-        ContextSource::Directory { path, .. } => Some(path.as_path()),
-        _ => None,
-    };
-    let place = context_path.map_or_else(String::new, |path| path.display().to_string());
-    let wishes = Wishes {
-        off: request.no_cache,
-        off_stages: &request.no_cache_filter,
-        place: &format!("{place}\0{}", file.name),
-    };
-    let caching = Caching::new(store, &options, &wishes);
+    let caching = Caching::new(store, &options, request);
     let shared = Shared {
-        file,
+        file: &request.dockerfile,
         store,
         context: match (&context, &request.context) {
             (Some(context), _) => Some(context),
@@ -138,10 +159,12 @@ pub fn build(
         },
         remote,
         options,
-        now,
+        now: epoch.unwrap_or(request.now),
         runner: runner.as_ref(),
+        run: &request.run,
+        only_asks,
         caching: &caching,
-        context_path,
+        context_path: request.context.directory(),
         plan,
         events,
         source: registry.as_ref().map(|registry| registry as _),
@@ -150,10 +173,42 @@ pub fn build(
     announce(&shared);
     let executed = schedule::execute(&shared, planned.bases, &Mutex::new(images), request.jobs);
     caching.save()?;
-    let image = executed?;
-    let committed = commit(&shared, image, &request)?;
-    deliver(&shared, &committed, outputs, &request, registry.as_ref())?;
-    Ok(built(&committed, request.references.clone(), &planned.plan))
+    finish(Done {
+        shared: &shared,
+        image: executed?,
+        registry: registry.as_ref(),
+    })
+}
+
+/// Refuses a build over findings that the file says to be errors, and tells the others.
+fn tell_warnings(
+    request: &BuildRequest,
+    warnings: &mut Vec<Diagnostic>,
+    events: &dyn EventSink,
+) -> Result<()> {
+    let file = &request.dockerfile;
+    planning::refuse_findings(file, warnings)?;
+    for diagnostic in std::mem::take(warnings) {
+        let file = file.clone();
+        events.send(Event::Diagnostic { file, diagnostic });
+    }
+    Ok(())
+}
+
+/// Finds out how RUN is executed, where the plan has any, and says so.
+fn find_runner<'a>(
+    plan: &Plan,
+    store: &Store,
+    request: &'a BuildRequest,
+    events: &dyn EventSink,
+    interrupt: &Interrupt,
+) -> Result<Option<Runner<'a>>> {
+    let runner = Runner::find(plan, &request.dockerfile, store, &request.run, interrupt)?;
+    if let Some(runner) = &runner {
+        let message = format!("RUN is executed by {}", runner.describe());
+        events.send(Event::Notice { message });
+    }
+    Ok(runner)
 }
 
 /// Writes the outputs, sends the image to its registries, and gives it its names, in this order.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::build::elsewhere::FetchedTree;
@@ -13,7 +13,7 @@ use crate::layer::Compression;
 use crate::layer::archive::ArchiveTree;
 use crate::output::Output;
 use crate::plan::PlanOptions;
-use crate::plan::step::RunNetwork;
+use crate::plan::step::{RunNetwork, RunStep};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::{Credentials, RegistryOptions};
@@ -92,6 +92,21 @@ pub struct RunOptions {
     pub secrets: BTreeMap<String, Secret>,
     /// `--ssh`: where keys come from, by id.
     pub ssh: BTreeMap<String, SshSource>,
+}
+
+impl RunOptions {
+    /// The network that a step has.
+    pub(crate) fn network_of(&self, step: &RunStep) -> RunNetwork {
+        match step.network {
+            RunNetwork::Default => self.network,
+            own => own,
+        }
+    }
+
+    /// The names that `--add-host` gives; where they lead is no part of a key.
+    pub(crate) fn host_names(&self) -> Vec<String> {
+        self.hosts.iter().map(|(name, _)| name.clone()).collect()
+    }
 }
 
 /// The value of a secret.
@@ -183,6 +198,16 @@ pub enum ContextSource {
     Fetched(Box<FetchedTree>),
     /// There is none: the Dockerfile came alone.
     Empty,
+}
+
+impl ContextSource {
+    /// The directory of the host, where the context is one.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Directory { path, .. } => Some(path),
+            _ => None,
+        }
+    }
 }
 
 /// What `--build-context NAME=…` names.

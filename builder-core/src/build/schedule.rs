@@ -5,12 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::build::caching::Made;
 use crate::build::images::{self, Found, Images};
 use crate::build::stage::{self, Shared};
 use crate::build::step;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
-use crate::image::Image;
+use crate::image::{Image, Layer};
 use crate::plan::PlannedStage;
 use crate::plan::step::StageBase;
 
@@ -29,12 +30,14 @@ struct State {
     bases: BTreeMap<usize, Found>,
     /// Results, by the index of their stage.
     done: BTreeMap<usize, Image>,
+    /// Stages whose result nobody asked for.
+    unknown: BTreeSet<usize>,
     /// Failures, by the index of their stage.
     failed: BTreeMap<usize, Error>,
 }
 
-/// Executes the stages of the plan, at most `jobs` at once, and gives the target's image. When one fails, the others
-/// are stopped.
+/// Executes the stages of the plan, at most `jobs` at once, and gives the target's image; none where the question is only
+/// what would be executed. When one fails, the others are stopped.
 ///
 /// # Errors
 /// That of the first stage in the order of the file that failed by itself.
@@ -43,7 +46,7 @@ pub(crate) fn execute(
     bases: BTreeMap<usize, Found>,
     images: &Mutex<Images<'_>>,
     jobs: usize,
-) -> Result<Image> {
+) -> Result<Option<Image>> {
     let stages = &shared.plan.stages;
     let stop = shared.interrupt.part();
     let shared = &Shared {
@@ -68,10 +71,12 @@ pub(crate) fn execute(
     if let Some(error) = first_failure(std::mem::take(&mut state.failed)) {
         return Err(error);
     }
-    state
-        .done
-        .remove(&shared.plan.target)
-        .ok_or_else(|| Error::new(ErrorKind::Internal, "the target was not built"))
+    match state.done.remove(&shared.plan.target) {
+        None if !shared.only_asks => {
+            Err(Error::new(ErrorKind::Internal, "the target was not built"))
+        }
+        image => Ok(image),
+    }
 }
 
 /// The failure to tell of: one that isn't the echo of another.
@@ -94,8 +99,11 @@ fn work(shared: &Shared<'_>, board: &Board, images: &Mutex<Images<'_>>) {
         let result = build(shared, planned, found, images, &done);
         let mut state = board.lock();
         match result {
-            Ok(image) => {
+            Ok(Some(image)) => {
                 state.done.insert(planned.index, image);
+            }
+            Ok(None) => {
+                state.unknown.insert(planned.index);
             }
             Err(error) => {
                 state.failed.insert(planned.index, error);
@@ -119,7 +127,9 @@ fn next<'p>(shared: &Shared<'p>, board: &Board) -> Option<Task<'p>> {
         }
         let ready = state.waiting.iter().copied().find(|place| {
             let needs = shared.plan.stages[*place].needs();
-            needs.iter().all(|index| state.done.contains_key(index))
+            needs
+                .iter()
+                .all(|index| state.done.contains_key(index) || state.unknown.contains(index))
         });
         if let Some(place) = ready {
             state.waiting.remove(&place);
@@ -139,28 +149,36 @@ fn next<'p>(shared: &Shared<'p>, board: &Board) -> Option<Task<'p>> {
     }
 }
 
-/// Builds one stage.
+fn of_layer(layer: Layer) -> Image {
+    Image {
+        layers: vec![layer],
+        ..Image::default()
+    }
+}
+
+/// Builds one stage; none where it would have to be, and nobody asked for that.
 fn build(
     shared: &Shared<'_>,
     planned: &PlannedStage,
     found: Option<Found>,
     images: &Mutex<Images<'_>>,
     done: &BTreeMap<usize, Image>,
-) -> Result<Image> {
+) -> Result<Option<Image>> {
     shared.interrupt.check()?;
     let base = match (&planned.base, found) {
+        (StageBase::Stage(index), _) if !done.contains_key(index) => return Ok(None),
         (StageBase::Stage(index), _) => done.get(index).cloned().unwrap_or_default(),
         (_, Some(Found::Image(base))) => base.image,
         (StageBase::Named(name), Some(Found::Directory(path))) => {
             let directory = images::open_named(name, &path)?;
-            Image {
-                layers: vec![step::layer_of(shared, planned, &directory, Some(path))?],
-                ..Image::default()
+            match step::layer_of(shared, planned, &directory, Some(path))? {
+                Made::Layer(layer) => of_layer(layer),
+                _ => return Ok(None),
             }
         }
-        (_, Some(Found::Fetched(tree))) => Image {
-            layers: vec![step::layer_of(shared, planned, &*tree, None)?],
-            ..Image::default()
+        (_, Some(Found::Fetched(tree))) => match step::layer_of(shared, planned, &*tree, None)? {
+            Made::Layer(layer) => of_layer(layer),
+            _ => return Ok(None),
         },
         _ => Image::default(),
     };

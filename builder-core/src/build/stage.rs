@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use crate::build::caching::Caching;
+use crate::build::caching::{Caching, Made};
 use crate::build::finder::Finder;
 use crate::build::images::Images;
 use crate::build::remote::Remote;
+use crate::build::request::RunOptions;
 use crate::build::run::{Runner, StageRoot};
 use crate::build::step::{self, SoFar};
 use crate::error::Result;
@@ -39,6 +40,10 @@ pub(crate) struct Shared<'a> {
     pub(crate) options: LayerOptions,
     /// The time of what is made now, clamped already.
     pub(crate) now: Timestamp,
+    /// What RUN is given.
+    pub(crate) run: &'a RunOptions,
+    /// Nothing is executed: the question is what would be.
+    pub(crate) only_asks: bool,
     /// What executes RUN, where the plan has any.
     pub(crate) runner: Option<&'a Runner<'a>>,
     /// The build cache.
@@ -55,14 +60,15 @@ pub(crate) struct Shared<'a> {
     pub(crate) interrupt: &'a Interrupt,
 }
 
-/// Executes a stage on top of what it starts from. `done` holds the results of earlier stages.
+/// Executes a stage on top of what it starts from. `done` holds the results of earlier stages. None where a step would
+/// have to be executed, and nobody asked for that.
 pub(crate) fn execute(
     shared: &Shared<'_>,
     stage: &PlannedStage,
     base: Image,
     images: &Mutex<Images<'_>>,
     done: &BTreeMap<usize, Image>,
-) -> Result<Image> {
+) -> Result<Option<Image>> {
     let mut image = base;
     let base = image.layers.len();
     let mut view =
@@ -83,8 +89,12 @@ pub(crate) fn execute(
             view: &view,
             root: &mut root,
         };
-        let layer = step::layer(&finder, step, &mut so_far);
-        let layer = layer.map_err(|error| error.at(shared.file, step.span))?;
+        let made = step::layer(&finder, step, &mut so_far);
+        let layer = match made.map_err(|error| error.at(shared.file, step.span))? {
+            Made::Nothing => None,
+            Made::Layer(layer) => Some(layer),
+            Made::Unknown => return Ok(None),
+        };
         if step.in_history {
             image
                 .config
@@ -105,7 +115,7 @@ pub(crate) fn execute(
     let told = std::mem::take(&mut image.config.history);
     image.config = stage.config.clone();
     image.config.history = told;
-    Ok(image)
+    Ok(Some(image))
 }
 
 /// How messages name a stage.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::build::arrival::{self, Arrival};
-use crate::build::caching::Asked;
+use crate::build::caching::{Asked, Made};
 use crate::build::copy::{self, CopyInput};
 use crate::build::finder::{Finder, Source};
 use crate::build::keys::{self, Reader};
@@ -37,7 +37,7 @@ pub(crate) struct SoFar<'s, 'a> {
     pub(crate) root: &'s mut StageRoot,
 }
 
-/// The layer of a step; none for a step that makes none.
+/// The layer of a step.
 ///
 /// # Errors
 /// Those of the step.
@@ -45,7 +45,7 @@ pub(crate) fn layer(
     finder: &Finder<'_, '_, '_>,
     planned: &PlannedStep,
     so_far: &mut SoFar<'_, '_>,
-) -> Result<Option<Layer>> {
+) -> Result<Made> {
     let shared = finder.shared;
     let asked = |keyword| Asked {
         shared,
@@ -54,20 +54,19 @@ pub(crate) fn layer(
         keyword,
     };
     match &planned.step {
-        Step::Config => Ok(None),
+        Step::Config => Ok(Made::Nothing),
         Step::Workdir(step) => {
             let asked = asked("WORKDIR");
             let key = keys::workdir(&asked, so_far.layers, so_far.base, step);
-            let layer = shared.caching.through(&asked, &key, || {
+            shared.caching.through(&asked, &key, || {
                 workdir::execute(step, so_far.view, shared.now, maker(finder, planned)?)
-            });
-            layer.map(Some)
+            })
         }
         Step::Copy(step) => {
             let asked = asked(if step.add { "ADD" } else { "COPY" });
-            copy(finder, planned, &asked, so_far, step).map(Some)
+            copy(finder, planned, &asked, so_far, step)
         }
-        Step::Run(step) => run(finder, planned, &asked("RUN"), so_far, step).map(Some),
+        Step::Run(step) => run(finder, planned, &asked("RUN"), so_far, step),
     }
 }
 
@@ -90,9 +89,11 @@ fn copy(
     asked: &Asked<'_>,
     so_far: &SoFar<'_, '_>,
     step: &CopyStep,
-) -> Result<Layer> {
+) -> Result<Made> {
     let (shared, caching) = (finder.shared, finder.shared.caching);
-    let source = finder.find(&step.from)?;
+    let Some(source) = finder.find_known(&step.from)? else {
+        return Ok(Made::Unknown);
+    };
     let heredocs = arrival::heredocs(&step.sources, shared.now);
     let fetched = |source: &CopySource| matches!(source, CopySource::Url(_) | CopySource::Git(_));
     let fetches = step.sources.iter().any(fetched);
@@ -133,10 +134,10 @@ fn copy(
         }
     };
     let same = fetches || !step.add;
-    if caching.is_new(asked) && observer.is_some() && same {
+    if caching.is_new(asked) && observer.is_some() && same && !shared.only_asks {
         let made = make(Some(arrival::collect(&as_files, &heredocs)?))?;
         key.set("files", reader.arrivals(&arrivals)?.to_string());
-        return caching.keep(asked, &key, &made);
+        return caching.keep(asked, &key, &made).map(Made::Layer);
     }
     let files = reader.arrivals(&arrivals)?;
     key.set("files", files.to_string());
@@ -182,22 +183,25 @@ fn run(
     asked: &Asked<'_>,
     so_far: &mut SoFar<'_, '_>,
     step: &RunStep,
-) -> Result<Layer> {
+) -> Result<Made> {
     let shared = finder.shared;
-    let runner = shared
-        .runner
-        .ok_or_else(|| Error::new(ErrorKind::Internal, "a RUN was not prepared for"))?;
-    let (network, hosts) = (runner.network(step), runner.host_names());
+    let (network, hosts) = (shared.run.network_of(step), shared.run.host_names());
     let (layers, base) = (so_far.layers, so_far.base);
     let mut key = keys::run(asked, layers, base, step, network, &hosts);
     for (number, mount) in step.mounts.iter().enumerate() {
         if let Some((from, path)) = keys::bound(mount) {
-            let files = mounted(finder, &finder.find(from)?, path)
+            let Some(source) = finder.find_known(from)? else {
+                return Ok(Made::Unknown);
+            };
+            let files = mounted(finder, &source, path)
                 .map_err(|error| error.at(shared.file, mount.span))?;
             key.set(format!("--mount {number} files"), files.to_string());
         }
     }
     shared.caching.through(asked, &key, || {
+        let runner = shared
+            .runner
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "a RUN was not prepared for"))?;
         let input = RunInput {
             runner,
             shared,
@@ -244,7 +248,7 @@ pub(crate) fn layer_of(
     stage: &PlannedStage,
     directory: &dyn Tree,
     path: Option<PathBuf>,
-) -> Result<Layer> {
+) -> Result<Made> {
     let id = StepId(0);
     let asked = Asked {
         shared,

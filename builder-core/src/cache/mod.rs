@@ -14,6 +14,7 @@
 
 pub mod key;
 pub mod listing;
+pub mod prune;
 pub mod recent;
 pub mod stat_index;
 

@@ -84,6 +84,7 @@ impl Layouts<'_> {
         for key in [layer.diff_id.0, chain_key(layers)] {
             let path = self.store.root_path(self.name(), &key);
             if path.join("tree").is_dir() {
+                used_now(&path.join("chain"));
                 return Ok(laid_out(&path));
             }
         }
@@ -325,6 +326,20 @@ fn directory_entry(record: Record, view: &View<'_>, target: Target) -> Result<En
         || Entry::directory(path, Timestamp::default()),
         |node| node.entry,
     ))
+}
+
+/// Gives a file the time of now: the layers that are used least are deleted first.
+fn used_now(path: &Path) {
+    let now = rustix::fs::Timespec {
+        tv_sec: 0,
+        tv_nsec: rustix::fs::UTIME_NOW,
+    };
+    let times = rustix::fs::Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    // In a store that can't be written to, nothing is deleted either.
+    let _ = rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::empty());
 }
 
 fn laid_out(path: &Path) -> LaidOut {

@@ -44,28 +44,41 @@ const DOCUMENT_LIMIT: u64 = 16 * 1024 * 1024;
 const DEPTH: u32 = 8;
 
 /// What is reachable.
-#[derive(Debug, Default)]
-struct Marked {
-    blobs: BTreeSet<Digest>,
-    diff_ids: BTreeSet<Digest>,
+#[derive(Clone, Debug, Default)]
+pub struct Marked {
+    /// Blobs: manifests, configs, layers.
+    pub blobs: BTreeSet<Digest>,
+    /// Diff IDs of layers.
+    pub diff_ids: BTreeSet<Digest>,
 }
 
 impl Store {
-    /// Deletes the blobs that no tag reaches, and the files about layers that are gone.
-    pub fn collect(&self, options: &GcOptions) -> Result<Collected> {
+    /// Says that nobody else may use the store while the lock lives. Waits for builds to end, or fails with
+    /// [`Error::InUse`].
+    pub fn lock_alone(&self, wait: bool) -> Result<Lock> {
         let path = self.lock_path("use");
-        let _alone = if options.wait {
-            Lock::wait(&path, Mode::Exclusive)?
-        } else {
-            Lock::try_now(&path, Mode::Exclusive)?.ok_or_else(|| Error::InUse {
-                root: self.root().to_owned(),
-            })?
-        };
+        if wait {
+            return Lock::wait(&path, Mode::Exclusive);
+        }
+        Lock::try_now(&path, Mode::Exclusive)?.ok_or_else(|| Error::InUse {
+            root: self.root().to_owned(),
+        })
+    }
+
+    /// What the tags reach.
+    pub fn tagged(&self) -> Result<Marked> {
         let mut marked = Marked::default();
-        marked.blobs.extend(&options.keep);
         for entry in layout::read(self)?.manifests {
             mark(self, &entry, DEPTH, &mut marked);
         }
+        Ok(marked)
+    }
+
+    /// Deletes the blobs that no tag reaches, and the files about layers that are gone.
+    pub fn collect(&self, options: &GcOptions) -> Result<Collected> {
+        let _alone = self.lock_alone(options.wait)?;
+        let mut marked = self.tagged()?;
+        marked.blobs.extend(&options.keep);
         let mut collected = Collected::default();
         sweep_blobs(self, &marked, options, &mut collected)?;
         sweep_sidecars(self, &marked, options, &mut collected)?;

@@ -34,6 +34,31 @@ impl Store {
     }
 }
 
+/// A laid out layer.
+#[derive(Clone, Debug)]
+pub struct Root {
+    /// Its folder.
+    pub path: PathBuf,
+    /// The diff ID of the layer.
+    pub diff_id: Option<Digest>,
+}
+
+impl Store {
+    /// All laid out layers.
+    pub fn roots(&self) -> Result<Vec<Root>> {
+        let mut roots = Vec::new();
+        for encoding in ENCODINGS {
+            let folder = self.root().join("roots").join(encoding);
+            for found in std::fs::read_dir(&folder).map_err(Error::io("list", &folder))? {
+                let path = found.map_err(Error::io("list", &folder))?.path();
+                let diff_id = top_layer(&path);
+                roots.push(Root { path, diff_id });
+            }
+        }
+        Ok(roots)
+    }
+}
+
 /// Deletes the laid out layers that no marked image has.
 pub(super) fn sweep(
     store: &Store,
@@ -65,7 +90,7 @@ fn top_layer(path: &Path) -> Option<Digest> {
 }
 
 /// The lengths of all files below `path`. What can't be listed counts nothing.
-fn bytes_of(path: &Path) -> u64 {
+pub fn bytes_of(path: &Path) -> u64 {
     let mut bytes = 0;
     let mut todo = vec![path.to_owned()];
     while let Some(folder) = todo.pop() {

@@ -6,6 +6,7 @@
 //!   owners    the side table, where it isn't empty
 //!   lock      shared or exclusive: its users; exclusive: who deletes it
 //!   id        the name, for people
+//!   used      its time is that of the last use
 //! ```
 
 use std::os::unix::fs::DirBuilderExt as _;
@@ -89,6 +90,8 @@ impl Cache {
             // It was deleted while we waited for it: the next turn makes it anew.
         };
         cache.begin(wanted.id, fill)?;
+        // Its time says when the cache was used last.
+        write(&cache.folder.join("used"), b"")?;
         Ok(cache)
     }
 

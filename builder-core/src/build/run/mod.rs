@@ -107,26 +107,12 @@ impl<'a> Runner<'a> {
             return Err(Error::new(ErrorKind::Run, message).with_help("leave the flag out"));
         }
         let chroot = matches!(self.choice.mode, Mode::Chroot { .. });
-        if self.network(run) == RunNetwork::None && chroot {
+        if self.options.network_of(run) == RunNetwork::None && chroot {
             let message = "a RUN can't be cut off from the network here: this machine allows no network namespaces";
             return Err(Error::new(ErrorKind::Run, message)
                 .with_help("leave `--network=none` out, or see `rbuild doctor`"));
         }
         Ok(())
-    }
-
-    /// The network that a step has.
-    pub(crate) fn network(&self, run: &RunStep) -> RunNetwork {
-        match run.network {
-            RunNetwork::Default => self.options.network,
-            own => own,
-        }
-    }
-
-    /// The names that `--add-host` gives; where they lead is no part of a key.
-    pub(crate) fn host_names(&self) -> Vec<String> {
-        let names = self.options.hosts.iter();
-        names.map(|(name, _)| name.clone()).collect()
     }
 
     /// How owners are held on the disk.
@@ -186,7 +172,7 @@ pub(crate) fn execute(
         mode: runner.choice.mode,
         root: prepared.root(),
         mounts,
-        no_network: runner.network(step) == RunNetwork::None,
+        no_network: runner.options.network_of(step) == RunNetwork::None,
         hostname: files::HOSTNAME.to_owned(),
         tables: prepared.tables(world.tables()),
     };

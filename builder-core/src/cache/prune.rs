@@ -1,0 +1,277 @@
+//! What the cache holds, and bringing it below a bound: the least recently used goes first, what a tag reaches never.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::{Cache, Entry, STEPS};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::roots::bytes_of;
+use crate::store::{Marked, Store, remove_tree};
+
+/// What to delete.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PruneOptions {
+    /// Bring the cache to this many bytes or less.
+    pub keep: Option<u64>,
+    /// Delete what was used last before this time.
+    pub until: Option<SystemTime>,
+    /// Delete everything.
+    pub all: bool,
+    /// Count only, delete nothing.
+    pub dry_run: bool,
+}
+
+/// One thing that the cache holds.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// What it is.
+    pub kind: ItemKind,
+    /// What it is about, for people.
+    pub name: String,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// When it was used last.
+    pub used: SystemTime,
+    paths: Vec<PathBuf>,
+}
+
+/// The kinds of things that the cache holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ItemKind {
+    /// A step's result: its entry and its blobs.
+    Step,
+    /// A layer laid out as a directory.
+    Root,
+    /// The directory of cache mounts of one name.
+    Mount,
+    /// A blob that no tag and no step reaches.
+    Blob,
+    /// The uncompressed copy of a layer.
+    Spool,
+}
+
+impl ItemKind {
+    /// The word for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Step => "step",
+            Self::Root => "root",
+            Self::Mount => "mount",
+            Self::Blob => "blob",
+            Self::Spool => "spool",
+        }
+    }
+}
+
+/// Everything that may be deleted, the least recently used first.
+///
+/// # Errors
+/// Those of reading the store.
+pub fn list(store: &Store) -> Result<Vec<Item>> {
+    let tagged = store.tagged()?;
+    let mut items = Vec::new();
+    let owned = steps(store, &tagged, &mut items)?;
+    blobs(store, &tagged, &owned, &mut items)?;
+    for root in store.roots()? {
+        let mark = root.path.join("chain");
+        let name = root
+            .diff_id
+            .map_or_else(|| "?".to_owned(), |id| id.to_string());
+        let bytes = size_of_root(&root.path);
+        items.push(item(ItemKind::Root, name, bytes, &mark, vec![root.path]));
+    }
+    mounts(store, &mut items);
+    spools(store, &mut items);
+    items.sort_by(|one, other| (one.used, &one.name).cmp(&(other.used, &other.name)));
+    Ok(items)
+}
+
+/// Deletes what the options say, and gives it.
+///
+/// # Errors
+/// [`crate::store::Error::InUse`] where a build uses the store and `wait` isn't set; those of reading the store.
+pub fn prune(store: &Store, options: &PruneOptions, wait: bool) -> Result<Vec<Item>> {
+    let _alone = store.lock_alone(wait)?;
+    let items = list(store)?;
+    let mut total: u64 = items.iter().map(|item| item.bytes).sum();
+    let mut gone = Vec::new();
+    for item in items {
+        let old = options.until.is_some_and(|until| item.used < until);
+        let over = options.keep.is_some_and(|keep| total > keep);
+        if !(options.all || old || over) {
+            continue;
+        }
+        if !options.dry_run {
+            for path in &item.paths {
+                remove(path)?;
+            }
+        }
+        total -= item.bytes;
+        gone.push(item);
+    }
+    Ok(gone)
+}
+
+fn item(kind: ItemKind, name: String, bytes: u64, used: &Path, paths: Vec<PathBuf>) -> Item {
+    let used = std::fs::metadata(used).and_then(|found| found.modified());
+    Item {
+        kind,
+        name,
+        bytes,
+        used: used.unwrap_or(SystemTime::UNIX_EPOCH),
+        paths,
+    }
+}
+
+/// The steps; a blob that several have belongs to the one that was used last. Gives the owned blobs.
+fn steps(store: &Store, tagged: &Marked, items: &mut Vec<Item>) -> Result<Marked> {
+    let cache = Cache::new(store);
+    let mut found: Vec<(SystemTime, PathBuf, Entry)> = Vec::new();
+    for path in files(&store.root().join("cache").join(STEPS))? {
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        let digest = format!("sha256:{name}").parse::<Digest>();
+        let Some(entry) = digest.ok().and_then(|digest| cache.read(&digest)) else {
+            continue;
+        };
+        let used = std::fs::metadata(&path).and_then(|found| found.modified());
+        found.push((used.unwrap_or(SystemTime::UNIX_EPOCH), path, entry));
+    }
+    found.sort_by_key(|(used, ..)| std::cmp::Reverse(*used));
+    let mut owned = Marked::default();
+    for (used, path, entry) in found {
+        let (mut bytes, mut paths) = (0, vec![path.with_extension("lock"), path]);
+        for blob in &entry.blobs {
+            owned.diff_ids.insert(blob.diff_id.0);
+            let digest = blob.descriptor.digest;
+            if owned.blobs.insert(digest) && !tagged.blobs.contains(&digest) {
+                bytes += store.blob_size(&digest)?.unwrap_or(0);
+                paths.push(store.blob_path(&digest));
+            }
+        }
+        let command = entry
+            .key
+            .parts()
+            .get("command")
+            .or(entry.key.parts().get("destination"));
+        let instruction = entry
+            .key
+            .parts()
+            .get("instruction")
+            .cloned()
+            .unwrap_or_default();
+        let command = command.map_or("", |text| text.rsplit('\0').next().unwrap_or_default());
+        items.push(Item {
+            kind: ItemKind::Step,
+            name: format!("{instruction} {command}").trim().to_owned(),
+            bytes,
+            used,
+            paths,
+        });
+    }
+    Ok(owned)
+}
+
+fn blobs(store: &Store, tagged: &Marked, owned: &Marked, items: &mut Vec<Item>) -> Result<()> {
+    for path in files(&store.root().join("blobs/sha256"))? {
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        let Ok(digest) = format!("sha256:{name}").parse::<Digest>() else {
+            continue;
+        };
+        if tagged.blobs.contains(&digest) || owned.blobs.contains(&digest) {
+            continue;
+        }
+        let bytes = std::fs::metadata(&path).map_or(0, |found| found.len());
+        let name = digest.to_string();
+        items.push(item(ItemKind::Blob, name, bytes, &path.clone(), vec![path]));
+    }
+    Ok(())
+}
+
+fn mounts(store: &Store, items: &mut Vec<Item>) {
+    let mut names: BTreeMap<PathBuf, String> = BTreeMap::new();
+    for encoding in ["native", "recorded"] {
+        let folder = store.root().join("cache/mounts").join(encoding);
+        for found in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = found.path();
+            let name = std::fs::read_to_string(path.join("id")).unwrap_or_default();
+            names.insert(path, name);
+        }
+    }
+    for (path, name) in names {
+        let bytes = bytes_of(&path);
+        items.push(item(
+            ItemKind::Mount,
+            name,
+            bytes,
+            &path.join("used"),
+            vec![path],
+        ));
+    }
+}
+
+fn spools(store: &Store, items: &mut Vec<Item>) {
+    for path in files(&store.root().join("layers")).unwrap_or_default() {
+        if path.extension().is_some_and(|extension| extension == "tar") {
+            let bytes = std::fs::metadata(&path).map_or(0, |found| found.len());
+            let name = path
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            items.push(item(
+                ItemKind::Spool,
+                name,
+                bytes,
+                &path.clone(),
+                vec![path],
+            ));
+        }
+    }
+}
+
+/// The size of a laid out layer: as it was counted once, beside it.
+fn size_of_root(path: &Path) -> u64 {
+    let size = path.join("size");
+    let known = std::fs::read_to_string(&size).ok();
+    known
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or_else(|| {
+            let bytes = bytes_of(path);
+            // It is counted again where it can't be kept.
+            let _ = std::fs::write(size, bytes.to_string());
+            bytes
+        })
+}
+
+/// The files in a folder; none where there is no folder.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(|error| trouble("list", folder, error))?,
+    };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match remove_tree(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(trouble("delete", path, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn trouble(verb: &str, path: &Path, error: std::io::Error) -> Error {
+    let message = format!("cannot {verb} `{}`", path.display());
+    Error::new(ErrorKind::Store, message).with_source(error)
+}
