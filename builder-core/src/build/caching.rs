@@ -18,6 +18,7 @@ use crate::error::Result;
 use crate::event::{Event, Reason, StepId};
 use crate::image::Layer;
 use crate::layer::{Layer as NewLayer, LayerOptions};
+use crate::oci::Descriptor;
 use crate::plan::PlannedStage;
 use crate::store::Store;
 
@@ -160,7 +161,7 @@ impl<'a> Caching<'a> {
         &self,
         asked: &Asked<'_>,
         key: &Key,
-        execute: impl FnOnce() -> Result<NewLayer>,
+        execute: impl FnOnce(Option<&Descriptor>) -> Result<NewLayer>,
     ) -> Result<Made> {
         let _alone = self.cache.lock(key)?;
         if !self.is_off(asked.stage) {
@@ -175,8 +176,16 @@ impl<'a> Caching<'a> {
         if asked.shared.only_asks {
             return Ok(Made::Unknown);
         }
-        let made = execute()?;
+        let previous = self.previous(asked, key);
+        let made = execute(previous.as_ref())?;
         self.keep(asked, key, &made).map(Made::Layer)
+    }
+
+    /// The blob of the step that is most like this one.
+    fn previous(&self, asked: &Asked<'_>, key: &Key) -> Option<Descriptor> {
+        let nearest = self.cache.nearest(&asked.family(), key, &BTreeSet::new())?;
+        let blob = nearest.blobs.iter().find(|blob| blob.form == self.form);
+        blob.map(|blob| blob.descriptor.clone())
     }
 
     /// Keeps what a step made under its key.

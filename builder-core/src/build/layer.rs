@@ -9,6 +9,7 @@ use crate::event::{Event, EventSink, StepId};
 use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
 use crate::layer::{Layer, LayerOptions, LayerWriter};
+use crate::oci::Descriptor;
 use crate::store::Store;
 use crate::tree::Node;
 use crate::tree::merge::Merged;
@@ -30,16 +31,17 @@ pub(crate) struct LayerMaker<'a> {
 pub(crate) type Observer<'a> = &'a dyn Fn(&Node, Digest) -> Result<()>;
 
 impl<'a> LayerMaker<'a> {
-    /// Starts a layer for `step`.
+    /// Starts a layer for `step`; `previous` is the blob of one that is like it.
     pub(crate) fn new(
         store: &Store,
         options: &LayerOptions,
         interrupt: &'a Interrupt,
         events: &'a dyn EventSink,
         step: StepId,
+        previous: Option<&Descriptor>,
     ) -> Result<Self> {
         Ok(Self {
-            writer: LayerWriter::new(store, options)?,
+            writer: LayerWriter::with_previous(store, options, previous)?,
             interrupt,
             events,
             step,

@@ -18,6 +18,7 @@ use crate::event::StepId;
 use crate::image::Layer;
 use crate::image::view::View;
 use crate::image_path::ImagePath;
+use crate::oci::Descriptor;
 use crate::plan::step::{CopySource, CopyStep, RunStep, Step};
 use crate::plan::{PlannedStage, PlannedStep};
 use crate::tree::graft::Graft;
@@ -58,8 +59,13 @@ pub(crate) fn layer(
         Step::Workdir(step) => {
             let asked = asked("WORKDIR");
             let key = keys::workdir(&asked, so_far.layers, so_far.base, step);
-            shared.caching.through(&asked, &key, || {
-                workdir::execute(step, so_far.view, shared.now, maker(finder, planned)?)
+            shared.caching.through(&asked, &key, |previous| {
+                workdir::execute(
+                    step,
+                    so_far.view,
+                    shared.now,
+                    maker(finder, planned, previous)?,
+                )
             })
         }
         Step::Copy(step) => {
@@ -70,7 +76,11 @@ pub(crate) fn layer(
     }
 }
 
-fn maker<'a>(finder: &Finder<'_, 'a, '_>, planned: &PlannedStep) -> Result<LayerMaker<'a>> {
+fn maker<'a>(
+    finder: &Finder<'_, 'a, '_>,
+    planned: &PlannedStep,
+    previous: Option<&Descriptor>,
+) -> Result<LayerMaker<'a>> {
     let shared = finder.shared;
     LayerMaker::new(
         shared.store,
@@ -78,6 +88,7 @@ fn maker<'a>(finder: &Finder<'_, 'a, '_>, planned: &PlannedStep) -> Result<Layer
         shared.interrupt,
         shared.events,
         planned.id,
+        previous,
     )
 }
 
@@ -119,15 +130,15 @@ fn copy(
         .and_then(|memo| caching.cache().selection(memo))
     {
         key.set("files", known.to_string());
-        return caching.through(asked, &key, || {
+        return caching.through(asked, &key, |previous| {
             let arrivals = arrival::collect(&whole, &heredocs)?;
-            copy::execute(&whole, arrivals, maker(finder, planned)?)
+            copy::execute(&whole, arrivals, maker(finder, planned, previous)?)
         });
     }
     let arrivals = arrival::collect(&as_files, &heredocs)?;
     let observer = observer(finder, reader.directory.as_deref())?;
-    let make = |arrivals: Option<Vec<Arrival<'_>>>| {
-        let maker = maker(finder, planned)?.observed(observer.as_deref());
+    let make = |arrivals: Option<Vec<Arrival<'_>>>, previous: Option<&Descriptor>| {
+        let maker = maker(finder, planned, previous)?.observed(observer.as_deref());
         match arrivals {
             Some(arrivals) => copy::execute(&whole, arrivals, maker),
             None => copy::execute(&whole, arrival::collect(&whole, &heredocs)?, maker),
@@ -135,7 +146,7 @@ fn copy(
     };
     let same = fetches || !step.add;
     if caching.is_new(asked) && observer.is_some() && same && !shared.only_asks {
-        let made = make(Some(arrival::collect(&as_files, &heredocs)?))?;
+        let made = make(Some(arrival::collect(&as_files, &heredocs)?), None)?;
         key.set("files", reader.arrivals(&arrivals)?.to_string());
         return caching.keep(asked, &key, &made).map(Made::Layer);
     }
@@ -144,7 +155,9 @@ fn copy(
     if let Some(memo) = memo {
         caching.cache().put_selection(&memo, &files)?;
     }
-    caching.through(asked, &key, || make(same.then_some(arrivals)))
+    caching.through(asked, &key, |previous| {
+        make(same.then_some(arrivals), previous)
+    })
 }
 
 /// The directory of the host behind a source.
@@ -198,7 +211,7 @@ fn run(
             key.set(format!("--mount {number} files"), files.to_string());
         }
     }
-    shared.caching.through(asked, &key, || {
+    shared.caching.through(asked, &key, |previous| {
         let runner = shared
             .runner
             .ok_or_else(|| Error::new(ErrorKind::Internal, "a RUN was not prepared for"))?;
@@ -211,7 +224,7 @@ fn run(
             base: so_far.view,
             sources: finder,
         };
-        run::execute(&input, so_far.root, maker(finder, planned)?)
+        run::execute(&input, so_far.root, maker(finder, planned, previous)?)
     })
 }
 
@@ -266,13 +279,14 @@ pub(crate) fn layer_of(
     };
     let mut key = keys::directory(&asked);
     key.set("files", reader.tree(directory, root.clone())?.to_string());
-    shared.caching.through(&asked, &key, || {
+    shared.caching.through(&asked, &key, |previous| {
         let mut maker = LayerMaker::new(
             shared.store,
             &shared.options,
             shared.interrupt,
             shared.events,
             id,
+            previous,
         )?;
         let mut graft = Graft::default();
         graft.put_contents(0, directory, root);

@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use super::key::Key;
 use super::listing;
-use super::{Cache, lost};
+use super::{Cache, Entry, lost};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::event::Reason;
@@ -61,14 +61,18 @@ impl Cache {
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
-    /// In what a key differs from the nearest of its family: the one with the fewest differing parts, and of those the
-    /// newest. `own` are keys that don't count: those of the same build.
-    pub fn why(&self, family: &Digest, key: &Key, own: &BTreeSet<Digest>) -> Vec<Reason> {
+    /// What is known under the key of a family that is nearest to `key`, without those in `own`.
+    pub fn nearest(&self, family: &Digest, key: &Key, own: &BTreeSet<Digest>) -> Option<Entry> {
         let known = self.recent(family).into_iter();
         let known = known.filter(|digest| !own.contains(digest));
         let known = known.filter_map(|digest| self.read(&digest));
-        let nearest = known.min_by_key(|entry| distance(key, &entry.key));
-        let Some(nearest) = nearest else {
+        known.min_by_key(|entry| distance(key, &entry.key))
+    }
+
+    /// In what a key differs from the nearest of its family: the one with the fewest differing parts, and of those the
+    /// newest. `own` are keys that don't count: those of the same build.
+    pub fn why(&self, family: &Digest, key: &Key, own: &BTreeSet<Digest>) -> Vec<Reason> {
+        let Some(nearest) = self.nearest(family, key, own) else {
             return vec![Reason::New];
         };
         let mut reasons = Vec::new();

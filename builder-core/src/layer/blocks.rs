@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! magic         8 bytes; the last one is the version
-//! compression   1 byte: 0 gzip, 1 zstd, 2 none
-//! blocks        32 bytes each: tar offset 8, blob offset 8, tar length 4, blob length 4, CRC-32 of the tar bytes 4,
-//!               and 4 zeros
+//! compression   1 byte: 0 gzip, 1 zstd, 2 none; and its level in 4
+//! blocks        64 bytes each: tar offset 8, blob offset 8, tar length 4, blob length 4, CRC-32 of the tar bytes 4,
+//!               CRC-32 of the compressed bytes 4, SHA-256 of the tar bytes 32, zeros where nobody computed it
 //! ```
 //!
 //! Numbers are little-endian. The tar ranges follow each other without a gap.
@@ -17,8 +17,8 @@ use super::record::DataRange;
 use crate::digest::Digest;
 use crate::store::{Sidecar, Store};
 
-const MAGIC: &[u8; 8] = b"RBBLOCK\x01";
-const SIZE: usize = 32;
+const MAGIC: &[u8; 8] = b"RBBLOCK\x02";
+const SIZE: usize = 64;
 
 /// One block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,10 @@ pub struct Block {
     pub blob: DataRange,
     /// CRC-32 of its tar bytes.
     pub crc: u32,
+    /// CRC-32 of its compressed bytes.
+    pub packed_crc: u32,
+    /// SHA-256 of its tar bytes; none where it is stored as it is.
+    pub content: Option<Digest>,
 }
 
 /// How the blocks of a blob are compressed.
@@ -42,6 +46,15 @@ pub enum BlockFormat {
     Plain,
 }
 
+/// The level of a compression, as a map holds it.
+fn level(compression: Compression) -> i32 {
+    match compression {
+        Compression::Gzip(level) => level.min(9).cast_signed(),
+        Compression::Zstd(level) => level,
+        Compression::None => 0,
+    }
+}
+
 impl From<Compression> for BlockFormat {
     fn from(compression: Compression) -> Self {
         match compression {
@@ -52,16 +65,32 @@ impl From<Compression> for BlockFormat {
     }
 }
 
-/// All blocks of a blob: 48 bytes of memory for about 512 KiB of tar.
+/// All blocks of a blob: 96 bytes of memory for about 512 KiB of tar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockMap {
     /// How they are compressed.
     pub format: BlockFormat,
+    /// With which level.
+    level: i32,
     /// The blocks, in order.
     pub blocks: Vec<Block>,
 }
 
 impl BlockMap {
+    /// The map of a blob that was just written.
+    pub(super) fn new(compression: Compression, blocks: Vec<Block>) -> Self {
+        Self {
+            format: compression.into(),
+            level: level(compression),
+            blocks,
+        }
+    }
+
+    /// Whether blocks were compressed as `compression` does: then equal bytes gave equal blocks.
+    pub(super) fn is_of(&self, compression: Compression) -> bool {
+        self.format == compression.into() && self.level == level(compression)
+    }
+
     /// Reads the map of a blob; none where it has none, or one of another version: the blob can be read without.
     pub fn open(store: &Store, blob: &Digest) -> Result<Option<Self>> {
         let which = Sidecar::Blocks(*blob);
@@ -76,7 +105,8 @@ impl BlockMap {
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
-        let (format, blocks) = bytes.strip_prefix(MAGIC)?.split_first()?;
+        let (format, rest) = bytes.strip_prefix(MAGIC)?.split_first()?;
+        let (level, blocks) = rest.split_first_chunk::<4>()?;
         let format = match format {
             0 => BlockFormat::Deflate,
             1 => BlockFormat::Zstd,
@@ -102,9 +132,14 @@ impl BlockMap {
                 len: number(&block[20..24]),
             },
             crc: number(&block[24..28]) as u32,
+            packed_crc: number(&block[28..32]) as u32,
+            content: block
+                .last_chunk::<32>()
+                .and_then(|content| (*content != [0; 32]).then(|| Digest::from_bytes(*content))),
         });
         Some(Self {
             format,
+            level: i32::from_le_bytes(*level),
             blocks: blocks.collect(),
         })
     }
@@ -113,13 +148,16 @@ impl BlockMap {
     pub(super) fn keep(&self, store: &Store, blob: &Digest) -> Result<()> {
         let mut bytes = MAGIC.to_vec();
         bytes.push(self.format as u8);
+        bytes.extend_from_slice(&self.level.to_le_bytes());
         for block in &self.blocks {
             bytes.extend_from_slice(&block.tar.offset.to_le_bytes());
             bytes.extend_from_slice(&block.blob.offset.to_le_bytes());
             bytes.extend_from_slice(&(block.tar.len as u32).to_le_bytes());
             bytes.extend_from_slice(&(block.blob.len as u32).to_le_bytes());
             bytes.extend_from_slice(&block.crc.to_le_bytes());
-            bytes.extend_from_slice(&[0; 4]);
+            bytes.extend_from_slice(&block.packed_crc.to_le_bytes());
+            let content = block.content.map_or([0; 32], |content| *content.as_bytes());
+            bytes.extend_from_slice(&content);
         }
         let mut file = store.temporary_file()?;
         file.write_all(&bytes)

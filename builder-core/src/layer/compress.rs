@@ -61,18 +61,25 @@ impl Compression {
         }
     }
 
-    /// Compresses one block into `out`, which is cleared first. True where the block's own bytes should be written in
-    /// place of `out`, framed by [`stored_header`] where it is gzip.
-    pub(super) fn compress(self, raw: &[u8], out: &mut Vec<u8>) -> Result<bool> {
+    /// Whether a block's own bytes are written in place of a compressed form, framed by [`stored_header`] where it is
+    /// gzip.
+    pub(super) fn keeps(self, raw: &[u8]) -> bool {
+        match self {
+            Self::None | Self::Gzip(0) => true,
+            Self::Gzip(_) => block::looks_random(raw),
+            Self::Zstd(_) => false,
+        }
+    }
+
+    /// Compresses one block, which [`Compression::keeps`] doesn't keep, into `out`, which is cleared first.
+    pub(super) fn compress(self, raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
         out.clear();
         match self {
-            Self::None | Self::Gzip(0) => return Ok(true),
-            Self::Gzip(_) if block::looks_random(raw) => return Ok(true),
+            Self::None => Ok(()),
             Self::Gzip(level) => deflate(raw, level.min(9), out),
             Self::Zstd(level) => zstd_frame(raw, level, out),
         }
-        .map_err(|source| Error::Compress { source })?;
-        Ok(false)
+        .map_err(|source| Error::Compress { source })
     }
 }
 

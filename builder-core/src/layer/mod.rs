@@ -20,6 +20,7 @@ mod kept;
 mod link_headers;
 mod making;
 mod pipeline;
+mod previous;
 pub mod read;
 pub mod record;
 mod sort;

@@ -5,6 +5,7 @@
 //! anywhere ends all of them: the writer's answer is the error, and the caller meets it at its next block.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -13,6 +14,7 @@ use super::block;
 use super::blocks::{Block, BlockMap};
 use super::compress::{self, Compression};
 use super::error::{Error, Result};
+use super::previous::Previous;
 use super::record::DataRange;
 use crate::digest::Digest;
 use crate::store::{BlobWriter, Store};
@@ -27,6 +29,8 @@ pub(super) struct Slot {
     out: Vec<u8>,
     as_it_is: bool,
     crc: u32,
+    packed_crc: u32,
+    content: Option<Digest>,
 }
 
 impl Slot {
@@ -37,6 +41,8 @@ impl Slot {
             out: Vec::new(),
             as_it_is: false,
             crc: 0,
+            packed_crc: 0,
+            content: None,
         }
     }
 
@@ -71,8 +77,15 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    /// Starts `threads` workers, at least one, and a writer into a new blob of `store`.
-    pub(super) fn start(store: &Store, compression: Compression, threads: usize) -> Result<Self> {
+    /// Starts `threads` workers, at least one, and a writer into a new blob of `store`. Blocks that `previous` has are
+    /// taken from there.
+    pub(super) fn start(
+        store: &Store,
+        compression: Compression,
+        threads: usize,
+        previous: Option<Previous>,
+    ) -> Result<Self> {
+        let previous = previous.map(Arc::new);
         let threads = threads.clamp(1, 256);
         let slots = 2 * threads + 2;
         let (jobs, jobs_out) = bounded::<Job>(slots);
@@ -83,7 +96,8 @@ impl Pipeline {
         let workers = (0..threads)
             .map(|_| {
                 let (jobs, done) = (jobs_out.clone(), done_in.clone());
-                std::thread::spawn(move || work(compression, &jobs, &done))
+                let previous = previous.clone();
+                std::thread::spawn(move || work(compression, previous.as_deref(), &jobs, &done))
             })
             .collect();
         let output = Output {
@@ -168,20 +182,40 @@ impl Drop for Pipeline {
 }
 
 /// A worker: compresses what comes until nothing comes any more, or nobody wants it.
-fn work(compression: Compression, jobs: &Receiver<Job>, done: &Sender<Done>) {
+fn work(
+    compression: Compression,
+    previous: Option<&Previous>,
+    jobs: &Receiver<Job>,
+    done: &Sender<Done>,
+) {
     for (number, mut slot) in jobs {
-        slot.crc = crc32fast::hash(slot.block());
-        let mut out = std::mem::take(&mut slot.out);
-        let result = compression.compress(slot.block(), &mut out);
-        slot.out = out;
-        let result = result.map(|as_it_is| {
-            slot.as_it_is = as_it_is;
-            slot
-        });
+        let result = pack(compression, previous, &mut slot).map(|()| slot);
         if done.send((number, result)).is_err() {
             return;
         }
     }
+}
+
+/// Gives a block its compressed form.
+fn pack(compression: Compression, previous: Option<&Previous>, slot: &mut Slot) -> Result<()> {
+    slot.crc = crc32fast::hash(slot.block());
+    slot.as_it_is = compression.keeps(slot.block());
+    slot.content = None;
+    if slot.as_it_is {
+        return Ok(());
+    }
+    let content = Digest::of(slot.block());
+    slot.content = Some(content);
+    let mut out = std::mem::take(&mut slot.out);
+    let length = slot.block().len();
+    let result = if previous.is_some_and(|previous| previous.take(&content, length, &mut out)) {
+        Ok(())
+    } else {
+        compression.compress(slot.block(), &mut out)
+    };
+    slot.packed_crc = crc32fast::hash(&out);
+    slot.out = out;
+    result
 }
 
 /// The writer's state.
@@ -246,6 +280,8 @@ impl Output {
                 len: self.blob.written() - start,
             },
             crc: slot.crc,
+            packed_crc: slot.packed_crc,
+            content: slot.content,
         });
         self.tar_length += length;
         Ok(())
@@ -257,10 +293,7 @@ impl Output {
             .epilogue(self.crc.finalize(), self.tar_length);
         self.blob.append(&end)?;
         let (digest, size) = self.blob.finish()?;
-        let map = BlockMap {
-            format: self.compression.into(),
-            blocks: self.blocks,
-        };
+        let map = BlockMap::new(self.compression, self.blocks);
         map.keep(&self.store, &digest)?;
         Ok(Written { digest, size })
     }

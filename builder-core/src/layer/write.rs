@@ -12,6 +12,7 @@ use super::error::{Error, Result};
 use super::header;
 use super::index_writer::{IndexWriter, Problem};
 use super::pipeline::{Pipeline, Slot};
+use super::previous::Previous;
 use super::record::{DataRange, Mark, Record};
 use super::whiteout;
 use crate::digest::{DiffId, Hasher};
@@ -72,10 +73,22 @@ enum Last {
 impl LayerWriter {
     /// Starts a layer and its threads.
     pub fn new(store: &Store, options: &LayerOptions) -> Result<Self> {
+        Self::with_previous(store, options, None)
+    }
+
+    /// The same, for a layer that is like an older one: compressed blocks of the older blob, where it is here, are taken
+    /// as they are where their tar bytes are equal. It doesn't change a byte.
+    pub fn with_previous(
+        store: &Store,
+        options: &LayerOptions,
+        previous: Option<&Descriptor>,
+    ) -> Result<Self> {
+        let compression = options.compression;
+        let previous = previous.and_then(|blob| Previous::open(store, blob, compression));
         Ok(Self {
             store: store.clone(),
             options: *options,
-            pipeline: Pipeline::start(store, options.compression, options.threads)?,
+            pipeline: Pipeline::start(store, compression, options.threads, previous)?,
             slot: None,
             hasher: Hasher::new(),
             bytes: 0,

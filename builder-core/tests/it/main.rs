@@ -5,6 +5,7 @@ mod dockerfile;
 mod example;
 mod golden;
 mod house;
+mod incremental;
 mod layer;
 mod library;
 mod plan;
