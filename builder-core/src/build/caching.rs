@@ -72,9 +72,10 @@ impl Asked<'_> {
         family(&[&self.shared.caching.place, &stage, self.keyword])
     }
 
-    /// Tells something of the step, if it is one: a base that is a directory has no number.
+    /// Tells something of the step. That a base which is a directory was found is not worth a word.
     fn tell(&self, event: Event) {
-        if self.id.0 > 0 {
+        let base = self.keyword == "FROM";
+        if !(base && matches!(event, Event::StepCached { .. })) {
             self.shared.events.send(event);
         }
     }

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::image::Layer;
 use crate::image_path::ImagePath;
 use crate::plan::step::{
-    Account, CopyFrom, CopySource, CopyStep, RunMount, RunMountKind, RunNetwork, RunStep,
+    Account, Chmod, CopyFrom, CopySource, CopyStep, RunMount, RunMountKind, RunNetwork, RunStep,
     WorkdirStep,
 };
 use crate::timestamp::Timestamp;
@@ -74,13 +74,21 @@ pub(crate) fn copy(asked: &Asked<'_>, layers: &[Layer], base: usize, step: &Copy
     } else {
         of_kind(asked)
     };
-    let slash = if step.destination.directory { "/" } else { "" };
-    key.set("destination", format!("{}{slash}", step.destination.path));
+    let destination = &step.destination;
+    let slash = destination.directory && !destination.path.ends_with('/');
+    let slash = if slash { "/" } else { "" };
+    key.set("destination", format!("{}{slash}", destination.path));
     if let Some(chown) = &step.chown {
-        key.set("--chown", format!("{:?}", chown.value));
+        let (user, group) = (
+            account(chown.value.user.as_ref()),
+            account(chown.value.group.as_ref()),
+        );
+        key.set("--chown", format!("{user}:{group}"));
     }
-    if let Some(chmod) = &step.chmod {
-        key.set("--chmod", format!("{chmod:?}"));
+    match &step.chmod {
+        Some(Chmod::Octal(mode)) => key.set("--chmod", format!("{mode:o}")),
+        Some(symbolic @ Chmod::Symbolic(_)) => key.set("--chmod", format!("{symbolic:?}")),
+        None => {}
     }
     for (name, value) in [("--link", step.link), ("--parents", step.parents)] {
         if value {
@@ -94,6 +102,14 @@ pub(crate) fn copy(asked: &Asked<'_>, layers: &[Layer], base: usize, step: &Copy
         key.set("--unpack", unpack);
     }
     key
+}
+
+fn account(account: Option<&Account>) -> String {
+    match account {
+        Some(Account::Id(id)) => id.to_string(),
+        Some(Account::Name(name)) => name.clone(),
+        None => String::new(),
+    }
 }
 
 /// RUN, without the files of its mounts.

@@ -262,7 +262,8 @@ pub(crate) fn layer_of(
     directory: &dyn Tree,
     path: Option<PathBuf>,
 ) -> Result<Made> {
-    let id = StepId(0);
+    // A base has no number of its own: what is told of it is told of the first step.
+    let id = stage.steps.first().map_or(StepId(0), |step| step.id);
     let asked = Asked {
         shared,
         stage,

@@ -1,5 +1,7 @@
 //! A layer that takes blocks from an older blob is the layer that would be made without it, byte for byte.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 use std::collections::BTreeMap;
 
 use builder_core::entry::Entry;
@@ -46,7 +48,7 @@ fn edit(files: &mut Files, numbers: &mut Numbers) {
         }
         1 => {
             let made = content(numbers);
-            files.insert(path, (numbers.below(1000) as i64, made));
+            files.insert(path, (numbers.below(1000).cast_signed(), made));
         }
         2 => {
             if let Some((time, _)) = files.get_mut(&path) {
@@ -77,7 +79,9 @@ fn write(
     for (path, (time, content)) in files {
         let time = Timestamp::from_seconds(*time);
         let entry = Entry::file(path.clone(), content.len() as u64, 0o644, time);
-        writer.append(&entry, Some(&mut content.as_slice())).unwrap();
+        writer
+            .append(&entry, Some(&mut content.as_slice()))
+            .unwrap();
     }
     writer.finish().unwrap()
 }
