@@ -10,7 +10,7 @@ pub(crate) struct RunFlags {
     #[arg(long, value_name = "SPEC")]
     pub(crate) secret: Vec<String>,
 
-    /// An agent for RUN --mount=type=ssh: default, or ID[=SOCKET] (repeatable)
+    /// An agent or keys for RUN --mount=type=ssh: default, or ID[=SOCKET|=KEYFILE,…] (repeatable)
     #[arg(long, value_name = "SPEC")]
     pub(crate) ssh: Vec<String>,
 

@@ -9,7 +9,7 @@ use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::Stat;
+use rustix::fs::{Mode, Stat};
 
 use super::walk;
 use crate::error::{Error, ErrorKind, Result};
@@ -17,7 +17,9 @@ use crate::store::{Store, TemporaryFile};
 
 /// The kernel's clock for files may stand still for so long, in nanoseconds: what is changed twice within may look as
 /// if it was changed once.
-pub(super) const TICK: i128 = 10_000_000;
+const TICK: i128 = 10_000_000;
+/// The clock never stands still for less: 1000 steps a second is the most that a kernel is made for.
+const SHORTEST: i128 = 1_000_000;
 /// No longer is waited for a tick, in nanoseconds.
 const LONGEST: u64 = 20_000_000;
 /// It is waited for so often: the clock goes on in steps, and one wait may end before a step.
@@ -27,8 +29,8 @@ const WAITS: u32 = 4;
 #[derive(Debug)]
 pub struct Snapshot {
     file: TemporaryFile,
-    /// When the walk had ended, in nanoseconds since 1970, by the clock that stamps files.
-    pub(super) end: i128,
+    /// What was changed before this time, in nanoseconds since 1970, was seen as it is.
+    pub(super) certain: i128,
     entries: u64,
 }
 
@@ -66,10 +68,10 @@ impl Snapshot {
         Ok(records)
     }
 
-    /// As if the walk had ended at another time.
+    /// As if the walk had ended at another time, by a clock that goes on in steps.
     #[cfg(test)]
     pub(super) fn ended(mut self, end: i128) -> Self {
-        self.end = end;
+        self.certain = end - TICK;
         self
     }
 }
@@ -212,36 +214,53 @@ impl SnapshotWriter {
         written.map_err(lost)
     }
 
-    /// Ends it, when what was changed last is older than a tick.
-    pub(super) fn finish(self, store: &Store) -> Result<Snapshot> {
+    /// Ends it, when what was changed last is older than a tick, where the clock has ticks.
+    pub(super) fn finish(self) -> Result<Snapshot> {
         let file = self
             .out
             .into_inner()
             .map_err(|error| lost(error.into_error()))?;
-        let mut end = now(store)?;
-        for _ in 0..WAITS {
-            let early = (self.newest + TICK).saturating_sub(end);
-            // What is later than that is no matter of ticks: somebody set the clock back.
-            let Some(early) = u64::try_from(early).ok().filter(|early| *early < LONGEST) else {
-                break;
-            };
-            // Cheaper than to read all of what was changed just now.
-            std::thread::sleep(Duration::from_nanos(early + 1_000_000));
-            end = now(store)?;
-        }
+        let (entries, newest) = (self.entries, self.newest);
+        let certain = settle(file.file(), newest).map_err(|error| lost(error.into()))?;
         Ok(Snapshot {
             file,
-            end,
-            entries: self.entries,
+            certain,
+            entries,
         })
     }
 }
 
-/// The time by the clock that stamps files.
-fn now(store: &Store) -> Result<i128> {
-    let file = store.temporary_file()?;
-    let stat = rustix::fs::fstat(file.file()).map_err(|error| lost(error.into()))?;
-    Ok(State::of(&stat).time())
+/// Waits until later changes have another time than what was changed at `newest`; gives the time before which a
+/// change was seen as it is. `file` is on the same disk.
+fn settle(file: &File, newest: i128) -> rustix::io::Result<i128> {
+    if is_exact(file)? {
+        return Ok(i128::MAX);
+    }
+    let mut end = stamp(file)?;
+    for _ in 0..WAITS {
+        // What is later than that is no matter of ticks: somebody set the clock back.
+        let early = u64::try_from((newest + TICK).saturating_sub(end)).ok();
+        let Some(early) = early.filter(|early| *early < LONGEST) else {
+            break;
+        };
+        // Cheaper than to read all of what was changed just now.
+        std::thread::sleep(Duration::from_nanos(early + 1_000_000));
+        end = stamp(file)?;
+    }
+    Ok(end - TICK)
+}
+
+/// Whether a change always has another time than one that was seen before, as with Linux 6.13 on most file systems:
+/// then three changes in a row, each seen, have three times within one tick. A tick ends between two of them at most.
+fn is_exact(file: &File) -> rustix::io::Result<bool> {
+    let (first, second, third) = (stamp(file)?, stamp(file)?, stamp(file)?);
+    Ok(first < second && second < third && third - first < SHORTEST)
+}
+
+/// The time that a change of `file` has now.
+fn stamp(file: &File) -> rustix::io::Result<i128> {
+    rustix::fs::fchmod(file, Mode::RUSR | Mode::WUSR)?;
+    Ok(State::of(&rustix::fs::fstat(file)?).time())
 }
 
 /// The store's temporary file could not be written or read.

@@ -14,7 +14,7 @@ use super::chain::{Dir, READING};
 use super::compare;
 use super::findings::Findings;
 use super::look::Looker;
-use super::snapshot::{Records, Snapshot, SnapshotWriter, State, TICK};
+use super::snapshot::{Records, Snapshot, SnapshotWriter, State};
 use super::{ChangeSink, is_excluded, trouble};
 use crate::error::{Error, Result};
 use crate::image::view::View;
@@ -26,7 +26,7 @@ use crate::store::Store;
 pub(super) fn remember(store: &Store, root: &Path) -> Result<Snapshot> {
     let mut walk = Walk::new(store, root)?;
     walk.run(None)?;
-    walk.after.finish(store)
+    walk.after.finish()
 }
 
 /// Tells `sink` what is different in `root` from `base`, the layers that it was when `before` was taken. Paths in
@@ -51,7 +51,7 @@ pub fn walk_changes(
     let looker = Looker { encoding, table };
     let mut judge = Judge {
         records: before.records()?,
-        certain: before.end - TICK,
+        certain: before.certain,
         looker,
         base,
         excluded,
@@ -61,7 +61,7 @@ pub fn walk_changes(
     let mut walk = Walk::new(store, root)?;
     walk.run(Some(&mut judge))?;
     judge.findings.tell(root, looker, base, sink)?;
-    walk.after.finish(store)
+    walk.after.finish()
 }
 
 /// Compares what is there with what was there.

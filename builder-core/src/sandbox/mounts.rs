@@ -73,41 +73,64 @@ pub(super) fn try_overlay(root: &Root) -> Result<PathBuf, Failure> {
     }
 }
 
-/// Mounts an overlay; gives its root. Names are short and relative, because all options together must fit a page.
+/// The options of an overlay must fit a page (mount(2)), with what else is in them.
+const OPTIONS: usize = 3900;
+
+/// Mounts an overlay; gives its root.
 fn mount_overlay(overlay: &Overlay) -> Result<PathBuf, Failure> {
     let folder = overlay.folder.as_path();
-    let names = folder.join("lowers");
-    places::make_directory(&names, 0o755).doing("making a directory for the overlay")?;
-    let mut option = String::from("lowerdir=");
-    for (number, lower) in overlay.lowers.iter().enumerate().rev() {
-        symlink(lower.as_path(), names.join(number.to_string()))
-            .doing("naming the layers of the overlay")?;
-        option.push_str(&number.to_string());
-        option.push(':');
-    }
-    if overlay.lowers.is_empty() {
-        places::make_directory(&names.join("e"), 0o755).doing("making an empty layer")?;
-        option.push_str("e:");
-    }
-    option.pop();
-    option.push_str(",upperdir=../upper,workdir=../work,userxattr");
+    let naming = "naming the layers of the overlay";
+    let lowers = match short_names(overlay) {
+        Some(names) => names.doing(naming)?,
+        None => numbered_names(overlay).doing(naming)?,
+    };
+    let option = format!("lowerdir={lowers},upperdir=upper,workdir=work,userxattr");
     let before = rustix::process::getcwd(Vec::new()).doing("asking for the working directory")?;
-    rustix::process::chdir(&names).doing("entering the overlay's directory")?;
+    rustix::process::chdir(folder).doing("entering the overlay's directory")?;
     // What a build writes is not flushed to the disk before it is a layer: a killed build leaves nothing anyway.
     let attempt = |option: &str| {
         let option = CString::new(option).unwrap_or_default();
-        mount(
-            "overlay",
-            "../root",
-            "overlay",
-            MountFlags::empty(),
-            option.as_c_str(),
-        )
+        let option = option.as_c_str();
+        mount("overlay", "root", "overlay", MountFlags::empty(), option)
     };
     let done = attempt(&format!("{option},volatile")).or_else(|_| attempt(&option));
     rustix::process::chdir(&before).doing("going back")?;
     done.doing("mounting the overlay")?;
     Ok(folder.join("root"))
+}
+
+/// The lower directories, the top first, by the names that they have in the one directory where all of them lie; a
+/// link leads there. None where they lie elsewhere, have special characters, or are too many.
+fn short_names(overlay: &Overlay) -> Option<std::io::Result<String>> {
+    let above = overlay.lowers.first()?.as_path().parent()?.parent()?;
+    let mut names = Vec::new();
+    for lower in overlay.lowers.iter().rev() {
+        let name = lower.as_path().strip_prefix(above).ok()?.to_str()?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'/';
+        if !name.bytes().all(plain) {
+            return None;
+        }
+        names.push(format!("l/{name}"));
+    }
+    let all = names.join(":");
+    let link = overlay.folder.as_path().join("l");
+    (all.len() < OPTIONS).then(|| symlink(above, link).map(|()| all))
+}
+
+/// The lower directories, the top first, by links that are numbers: names as short as can be.
+fn numbered_names(overlay: &Overlay) -> std::io::Result<String> {
+    let names = overlay.folder.as_path().join("l");
+    places::make_directory(&names, 0o755)?;
+    if overlay.lowers.is_empty() {
+        places::make_directory(&names.join("e"), 0o755)?;
+        return Ok("l/e".to_owned());
+    }
+    let mut all = Vec::new();
+    for (number, lower) in overlay.lowers.iter().enumerate().rev() {
+        symlink(lower.as_path(), names.join(number.to_string()))?;
+        all.push(format!("l/{number}"));
+    }
+    Ok(all.join(":"))
 }
 
 /// Finds the place for a mount, and makes it if it is missing.

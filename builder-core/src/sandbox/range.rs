@@ -45,7 +45,7 @@ fn restart(
     );
     let users = range_of("/etc/subuid", uid)?;
     let groups = range_of("/etc/subgid", uid)?;
-    map(&users, &groups, (uid, gid))?;
+    map(users, groups, (uid, gid))?;
     let root = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
     let failed = |error: rustix::io::Errno| refused("becoming root of the namespace", error.into());
     rustix::thread::set_thread_res_gid(root.1, root.1, root.1).map_err(failed)?;
@@ -64,7 +64,7 @@ fn restart(
 }
 
 /// Moves this process into a new user namespace, whose ids a child that stays outside has mapped.
-fn map(users: &Range, groups: &Range, (uid, gid): (u32, u32)) -> Result<()> {
+fn map(users: Range, groups: Range, (uid, gid): (u32, u32)) -> Result<()> {
     let making = |error| refused("making a user namespace", error);
     let (wait, go): (OwnedFd, OwnedFd) =
         rustix::pipe::pipe().map_err(|error| making(error.into()))?;
@@ -104,9 +104,9 @@ fn map(users: &Range, groups: &Range, (uid, gid): (u32, u32)) -> Result<()> {
     clippy::disallowed_methods,
     reason = "this is the sandbox, which needs two programs of the system here"
 )]
-fn helper(program: &str, pid: i32, own: u32, (first, count): &Range) -> bool {
+fn helper(program: &str, pid: i32, own: u32, (first, count): Range) -> bool {
     let words = [pid, 0].map(|number| number.to_string());
-    let numbers = [own, 1, 1, *first, *count].map(|number| number.to_string());
+    let numbers = [own, 1, 1, first, count].map(|number| number.to_string());
     let status = Command::new(program).args(words).args(numbers).status();
     status.is_ok_and(|status| status.success())
 }

@@ -3,13 +3,16 @@
 //! Follows the Dockerfile reference, "RUN". The command sees the layers so far, never the host; what it changed is
 //! found by the root's driver, without a scan where an overlay tells it.
 
+mod agent;
 mod caches;
 mod failure;
 mod files;
+mod keys;
 mod mounts;
 mod root;
 mod ssh;
 mod user;
+mod wire;
 
 use std::io::Read;
 

@@ -1,4 +1,4 @@
-//! The socket of an ssh mount: what connects to it talks to the caller's agent.
+//! The socket of an ssh mount: what connects to it talks to the caller's agent, or to one of ours with keys from files.
 //!
 //! The socket is rbuild's own, so that it can have the mode and owner that the flag asks for, and so that the caller's
 //! socket never comes near the root of a RUN. It lives as long as the RUN.
@@ -9,10 +9,13 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::agent;
+use super::keys::Key;
 use crate::build::request::SshSource;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -35,18 +38,7 @@ impl SshServer {
         mode: u32,
         (uid, gid): (u32, u32),
     ) -> Result<Self> {
-        let agent = match source {
-            SshSource::Agent(agent) => agent.clone(),
-            SshSource::Keys(files) => return Err(no_keys(files)),
-        };
-        UnixStream::connect(&agent).map_err(|error| {
-            let message = format!("the ssh agent at `{}` can't be reached", agent.display());
-            Error::new(ErrorKind::Run, message)
-                .with_source(error)
-                .with_help(
-                    "start it (`eval $(ssh-agent)`), and see that `SSH_AUTH_SOCK` names its socket",
-                )
-        })?;
+        let agent = Agent::of(source)?;
         let failed = |error| super::mounts::trouble(path, error);
         let listener = listen(path).map_err(failed)?;
         std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)?;
@@ -58,6 +50,51 @@ impl SshServer {
             stop: Some(stop),
             thread: Some(thread),
         })
+    }
+}
+
+/// Who answers.
+#[derive(Debug)]
+enum Agent {
+    /// The agent that listens at a path.
+    Callers(PathBuf),
+    /// We ourselves, with these keys.
+    Own(Arc<Vec<Key>>),
+}
+
+impl Agent {
+    fn of(source: &SshSource) -> Result<Self> {
+        let path = match source {
+            SshSource::Agent(path) => path,
+            SshSource::Keys(files) => {
+                let keys: Result<Vec<Key>> = files.iter().map(|file| Key::load(file)).collect();
+                return Ok(Self::Own(Arc::new(keys?)));
+            }
+        };
+        UnixStream::connect(path).map_err(|error| {
+            let message = format!("the ssh agent at `{}` can't be reached", path.display());
+            Error::new(ErrorKind::Run, message)
+                .with_source(error)
+                .with_help(
+                    "start it (`eval $(ssh-agent)`), and see that `SSH_AUTH_SOCK` names its socket",
+                )
+        })?;
+        Ok(Self::Callers(path.clone()))
+    }
+
+    fn take(&self, client: UnixStream) {
+        match self {
+            Self::Callers(path) => {
+                if let Ok(server) = UnixStream::connect(path) {
+                    connect(client, server);
+                }
+            }
+            Self::Own(keys) => {
+                let keys = Arc::clone(keys);
+                // It ends when the client hangs up.
+                std::thread::spawn(move || agent::serve(client, &keys));
+            }
+        }
     }
 }
 
@@ -81,8 +118,8 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     UnixListener::bind(PathBuf::from(format!("/proc/self/fd/{number}")).join(name))
 }
 
-/// Connects everyone who comes with the agent, until `stop` is closed.
-fn serve(listener: &UnixListener, stop: &OwnedFd, agent: &Path) {
+/// Lets the agent take everyone who comes, until `stop` is closed.
+fn serve(listener: &UnixListener, stop: &OwnedFd, agent: &Agent) {
     loop {
         let mut polled = [
             PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN),
@@ -96,8 +133,8 @@ fn serve(listener: &UnixListener, stop: &OwnedFd, agent: &Path) {
         if !polled[1].revents().is_empty() {
             return;
         }
-        if let (Ok((client, _)), Ok(server)) = (listener.accept(), UnixStream::connect(agent)) {
-            connect(client, server);
+        if let Ok((client, _)) = listener.accept() {
+            agent.take(client);
         }
     }
 }
@@ -120,15 +157,82 @@ fn connect(client: UnixStream, server: UnixStream) {
     }
 }
 
-fn no_keys(files: &[PathBuf]) -> Error {
-    let names: Vec<String> = files
-        .iter()
-        .map(|file| file.display().to_string())
-        .collect();
-    let message = format!(
-        "key files ({}) can't be given to RUN directly",
-        names.join(", ")
-    );
-    Error::new(ErrorKind::Run, message)
-        .with_help("add them to an agent with `ssh-add`, and give `--ssh default`")
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_support::tools::{require, run};
+
+    /// Runs a line of shell beside an agent.
+    fn shell(socket: &Path, line: &str) -> String {
+        let socket = format!("SSH_AUTH_SOCK={}", socket.display());
+        let output = run(Path::new("/usr/bin/env"), &[&socket, "sh", "-ec", line]);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn start(key: &Path, socket: &Path) -> Result<SshServer> {
+        let _ = std::fs::remove_file(socket);
+        let source = SshSource::Keys(vec![key.to_owned()]);
+        let own = (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
+        SshServer::start(&source, socket, 0o600, own)
+    }
+
+    #[test]
+    fn openssh_signs_with_keys_from_files() {
+        if require("ssh-keygen").is_none() || require("ssh-add").is_none() {
+            return;
+        }
+        let home = tempfile::tempdir().unwrap();
+        let (key, socket) = (home.path().join("key"), home.path().join("socket"));
+        let folder = home.path().display();
+        for kind in [
+            "-t ed25519",
+            "-t ecdsa -b 256",
+            "-t rsa -b 2048",
+            "-t rsa -b 3072 -m PEM",
+            "-t rsa -b 2048 -m PKCS8",
+            "-t ecdsa -b 256 -m PKCS8",
+        ] {
+            let line = format!("cd {folder}; rm -rf *; ssh-keygen -q -N '' -C me {kind} -f key");
+            shell(&socket, &line);
+            let server = start(&key, &socket).unwrap();
+            let public = shell(&socket, "ssh-add -L");
+            let line = format!("cut -d' ' -f1,2 {folder}/key.pub");
+            assert!(public.starts_with(shell(&socket, &line).trim()), "{kind}");
+            // Without the private key beside it, ssh-keygen asks the agent.
+            let line = format!(
+                "cd {folder}; mv key.pub other.pub; echo text > data; ssh-keygen -q -Y sign -f other.pub -n file data; \
+                 ssh-keygen -Y check-novalidate -n file -s data.sig < data"
+            );
+            assert!(shell(&socket, &line).starts_with("Good"), "{kind}");
+            drop(server);
+        }
+    }
+
+    #[test]
+    fn other_keys_are_refused() {
+        if require("ssh-keygen").is_none() {
+            return;
+        }
+        let home = tempfile::tempdir().unwrap();
+        let (key, socket) = (home.path().join("key"), home.path().join("socket"));
+        for (kind, expected) in [
+            ("-N secret -t ed25519", "is encrypted"),
+            ("-N secret -t rsa -m PEM", "is encrypted"),
+            ("-N secret -t rsa -m PKCS8", "is encrypted"),
+            ("-N '' -t ecdsa -b 521", "is no private key"),
+        ] {
+            let folder = home.path().display();
+            shell(
+                &socket,
+                &format!("cd {folder}; rm -rf *; ssh-keygen -q {kind} -f key"),
+            );
+            let error = start(&key, &socket).unwrap_err();
+            assert!(error.message().contains(expected), "{kind}: {error}");
+        }
+        std::fs::write(&key, "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n").unwrap();
+        assert!(start(&key, &socket).is_err());
+    }
 }
