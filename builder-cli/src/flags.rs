@@ -206,6 +206,7 @@ pub(crate) enum Progress {
 
 /// The flags of `build`, `plan` and `check`.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct BuildFlags {
     /// Directory to build from, a URL of a tar or a Dockerfile, or a git repository; `-` is a tar or a Dockerfile on standard input
     #[arg(value_name = "CONTEXT")]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use crate::flatten::Entry;
+use crate::flatten::{Entry, Tree};
 use crate::names::from_bytes;
 use crate::reference::Case;
 use crate::tarball::Image;
@@ -101,14 +101,24 @@ pub fn image(case: &Case, image: &Image) -> Vec<String> {
     match image.flatten() {
         Err(problem) => out.push(problem),
         Ok((files, empty)) => {
+            // A case about RUN tells nothing of its base: one layer, and what is in it.
+            let below = usize::from(case.needs_run());
             let layers = wanted["layers"].as_u64().unwrap_or(0)
                 - wanted["empty_layers"].as_u64().unwrap_or(0);
             differ(
                 "layers with entries",
-                &json!((image.layers.len() - empty) as u64),
+                &json!((image.layers.len() - empty - below) as u64),
                 &json!(layers),
             );
-            let got = entries(files, case.is_about_times());
+            let mut got = entries(files, case.is_about_times());
+            let mut base = Tree::default();
+            for layer in &image.layers[..below] {
+                if let Err(problem) = base.apply(layer) {
+                    out.push(problem);
+                }
+            }
+            let base = entries(base.files(), case.is_about_times());
+            got.retain(|entry| !base.contains(entry));
             out.extend(compare_entries(
                 &got,
                 wanted["entries"].as_array().map_or(&[], Vec::as_slice),

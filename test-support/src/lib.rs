@@ -11,7 +11,9 @@
 )]
 
 pub mod archive;
+pub mod busybox;
 pub mod compare;
+pub mod disk;
 pub mod flatten;
 pub mod image;
 pub mod names;

@@ -11,7 +11,11 @@ use serde_json::Value;
 
 use crate::archive::{Member, Packing, octal, pack, tar};
 use crate::names::to_bytes;
+use crate::tools::require;
 use crate::world::{MTIME, set_mode, set_mtime, set_mtime_nanos};
+
+/// The named context that the test makes itself.
+const BUSYBOX: &str = "@busybox";
 
 /// One case.
 #[derive(Debug)]
@@ -50,7 +54,7 @@ impl Case {
     /// Whether the case is about RUN: it needs a base with a shell in it.
     pub fn needs_run(&self) -> bool {
         self.table("build_contexts")
-            .any(|(_, folder)| folder == "@busybox")
+            .any(|(_, folder)| folder == BUSYBOX)
     }
 
     /// Whether the answer holds times.
@@ -75,11 +79,17 @@ impl Case {
         for (_, folder) in self.table("build_contexts") {
             roots.insert(folder.to_owned(), to.join(folder));
         }
+        let busybox = roots.remove(BUSYBOX);
         for (folder, root) in &roots {
             fs::create_dir_all(root).unwrap();
             copy_tree(&self.folder.join(folder), root);
         }
         self.complete(&roots);
+        if let Some(base) = busybox {
+            let program = require("busybox").expect("a case about RUN needs busybox");
+            crate::busybox::base(&base, &program, "");
+            roots.insert(BUSYBOX.to_owned(), base);
+        }
         let file = self.arguments["file"].as_str().unwrap_or("Dockerfile");
         let path = if file.starts_with("context/") {
             to.join(file)

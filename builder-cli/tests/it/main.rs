@@ -16,6 +16,7 @@ mod readers;
 mod reference;
 mod registry;
 mod remote;
+mod run;
 
 use std::path::{Path, PathBuf};
 

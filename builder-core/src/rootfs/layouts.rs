@@ -70,9 +70,14 @@ impl Layouts<'_> {
     /// A layer that is damaged or contradicts those below it is [`ErrorKind::BaseImage`]; those of the store, of the
     /// source, and of `capabilities`.
     pub fn lowers(&self, layers: &[Layer]) -> Result<Vec<LaidOut>> {
-        (1..=layers.len())
-            .map(|count| self.lower(&layers[..count]))
-            .collect()
+        let mut lowers: Vec<LaidOut> = Vec::new();
+        for count in 1..=layers.len() {
+            let lower = self.lower(&layers[..count])?;
+            // The kernel takes no directory twice. The upper of two equal layers says all that the lower one does.
+            lowers.retain(|one| one.tree != lower.tree);
+            lowers.push(lower);
+        }
+        Ok(lowers)
     }
 
     /// Lays out the last of some layers, unless that was done before.

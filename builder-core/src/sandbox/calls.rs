@@ -123,11 +123,15 @@ calls! {
     Faccessat = SYS_faccessat;
     /// `faccessat2(2)`
     Faccessat2 = SYS_faccessat2;
+    /// `fchmodat(2)`
+    Fchmodat = SYS_fchmodat;
     legacy:
     /// `chown(2)`
     Chown = SYS_chown;
     /// `lchown(2)`
     Lchown = SYS_lchown;
+    /// `chmod(2)`
+    Chmod = SYS_chmod;
     /// `stat(2)`
     Stat = SYS_stat;
     /// `lstat(2)`
@@ -163,6 +167,7 @@ pub(crate) const COMPAT: &[(u32, Call)] = &[
     (295, Call::Openat),
     (296, Call::Mkdirat),
     (297, Call::Mknodat),
+    (306, Call::Fchmodat),
     (298, Call::Fchownat),
     (302, Call::Renameat),
     (303, Call::Linkat),
@@ -190,6 +195,7 @@ pub(crate) const COMPAT: &[(u32, Call)] = &[
     (330, Call::Linkat),
     (331, Call::Symlinkat),
     (332, Call::Readlinkat),
+    (333, Call::Fchmodat),
     (334, Call::Faccessat),
     (348, Call::Utimensat),
     (382, Call::Renameat2),
@@ -205,6 +211,7 @@ pub(crate) const COMPAT_COMMON: &[(u32, Call)] = &[
     (9, Call::Link),
     (11, Call::Execve),
     (14, Call::Mknod),
+    (15, Call::Chmod),
     (33, Call::Access),
     (38, Call::Rename),
     (39, Call::Mkdir),
@@ -281,6 +288,7 @@ impl Call {
     pub(crate) fn path_arguments(self) -> Option<(Option<usize>, usize)> {
         match self {
             Self::Fchownat
+            | Self::Fchmodat
             | Self::Newfstatat
             | Self::Statx
             | Self::Openat
@@ -298,6 +306,7 @@ impl Call {
             Self::Symlinkat => Some((Some(1), 2)),
             Self::Symlink => Some((None, 1)),
             Self::Chown
+            | Self::Chmod
             | Self::Lchown
             | Self::Stat
             | Self::Lstat

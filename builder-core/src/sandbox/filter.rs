@@ -237,9 +237,13 @@ fn owners(call: Call) -> Option<Test> {
             libc::PR_SET_SECUREBITS as u32,
         ),
         Call::Utimensat => Test::Any(3, libc::AT_SYMLINK_NOFOLLOW as u32),
-        Call::Readlink | Call::Readlinkat | Call::Access | Call::Faccessat | Call::Faccessat2 => {
-            return None;
-        }
+        Call::Readlink
+        | Call::Readlinkat
+        | Call::Access
+        | Call::Faccessat
+        | Call::Faccessat2
+        | Call::Chmod
+        | Call::Fchmodat => return None,
         _ => Test::Always,
     })
 }
@@ -268,6 +272,8 @@ fn files(call: Call) -> Option<Test> {
         | Call::Access
         | Call::Faccessat
         | Call::Faccessat2
+        | Call::Chmod
+        | Call::Fchmodat
         | Call::Getxattr
         | Call::Lgetxattr
         | Call::Listxattr

@@ -33,24 +33,33 @@ pub(super) mod order {
 pub(super) fn run(engine: &mut dyn Engine, spec: &RunSpec, control: &UnixStream) -> Report {
     // Modes are meant as they are given; the command gets the usual mask.
     rustix::process::umask(rustix::fs::Mode::empty());
-    let report = engine
-        .prepare()
-        .and_then(|()| start_and_wait(engine, spec, control))
+    // Their paths are those of the host, which is out of sight once the root is entered.
+    let report = tables(spec)
+        .and_then(|table| {
+            engine.prepare()?;
+            start_and_wait(engine, spec, table, control)
+        })
         .unwrap_or_else(|failure| Report::Failed(failure.what, failure.errno));
     engine.finish();
     report
 }
 
-fn start_and_wait(
-    engine: &dyn Engine,
-    spec: &RunSpec,
-    control: &UnixStream,
-) -> Result<Report, Failure> {
-    let signals = sys::process::signal_fd(&[libc::SIGCHLD]).doing("waiting for signals")?;
+/// The side tables of owners as one.
+fn tables(spec: &RunSpec) -> Result<SideTable, Failure> {
     let mut table = SideTable::default();
     for path in &spec.tables {
         table.merge(SideTable::load(path.as_path()).doing("reading the table of owners")?);
     }
+    Ok(table)
+}
+
+fn start_and_wait(
+    engine: &dyn Engine,
+    spec: &RunSpec,
+    table: SideTable,
+    control: &UnixStream,
+) -> Result<Report, Failure> {
+    let signals = sys::process::signal_fd(&[libc::SIGCHLD]).doing("waiting for signals")?;
     let starting = "starting the command";
     let pair = rustix::net::socketpair(
         AddressFamily::UNIX,

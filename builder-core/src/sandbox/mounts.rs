@@ -15,6 +15,7 @@ use rustix::mount::{
 };
 
 use super::places::{self, Made};
+use super::record::{ATTRIBUTE, OwnerRecord};
 use super::spec::{Doing as _, Failure, Ids, Mount, MountKind, Overlay, Root};
 use super::sys;
 
@@ -166,7 +167,11 @@ fn mount_proc(root: &Path, own_processes: bool, mounted: &mut Mounted) -> Result
 
 fn mount_sys(root: &Path, mounted: &mut Mounted) -> Result<(), Failure> {
     let sys = place(root, Path::new("/sys"), true, mounted)?;
-    if mount_bind_recursive("/sys", &sys).is_ok() {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+    // A new one is for those alone who have a network of their own, whose devices it shows.
+    if mount("sysfs", &sys, "sysfs", flags, None).is_err()
+        && mount_bind_recursive("/sys", &sys).is_ok()
+    {
         let _ = sys::mount::make_read_only(&c_path(&sys), true);
     }
     Ok(())
@@ -181,7 +186,11 @@ fn mount_dev(root: &Path, ids: Ids, mounted: &mut Mounted) -> Result<(), Failure
         let (host, own) = (Path::new("/dev").join(name), dev.join(name));
         if host.exists() {
             std::fs::File::create(&own).doing("making a device")?;
-            mount_bind(&host, &own).doing(&format!("mounting the device `{name}`"))?;
+            let what = format!("mounting the device `{name}`");
+            mount_bind(&host, &own).doing(&what)?;
+            // It is the machine's own: root could change its mode and owner. Reading and writing is not its mount's
+            // business.
+            sys::mount::make_read_only(&c_path(&own), false).doing(&what)?;
         }
     }
     for (name, target) in DEVICE_LINKS {
@@ -275,8 +284,12 @@ fn secret_file(kind: &MountKind, folder: &Path) -> Result<PathBuf, Failure> {
     mount("secret", folder, "tmpfs", flags, c"mode=700").doing("mounting memory for a secret")?;
     let path = folder.join("value");
     std::fs::write(&path, &content.0).doing("writing a secret")?;
-    // In a namespace with one id, root stands for all.
-    let _ = std::os::unix::fs::chown(&path, Some(*uid), Some(*gid));
+    if std::os::unix::fs::chown(&path, Some(*uid), Some(*gid)).is_err() {
+        // In a namespace with one id, root stands for all. Memory takes the attribute since Linux 6.6.
+        let owner = OwnerRecord::owner(*uid, *gid).to_text();
+        let flags = rustix::fs::XattrFlags::empty();
+        let _ = rustix::fs::setxattr(&path, ATTRIBUTE, owner.as_bytes(), flags);
+    }
     std::fs::set_permissions(&path, Permissions::from_mode(*mode)).doing("writing a secret")?;
     Ok(path)
 }

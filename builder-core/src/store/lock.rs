@@ -13,7 +13,7 @@ use super::error::{Error, Result};
 /// A held lock; dropped, it is free.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 /// How a lock is held.
@@ -35,7 +35,18 @@ impl Lock {
         };
         loop {
             match flock(&file, operation) {
-                Ok(()) => return Ok(Self { _file: file }),
+                Ok(()) => return Ok(Self { file }),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(Error::io("lock", path)(error.into())),
+            }
+        }
+    }
+
+    /// Lets others share a lock that was exclusive. The kernel may give it to somebody else in between.
+    pub fn share(&self, path: &Path) -> Result<()> {
+        loop {
+            match flock(&self.file, FlockOperation::LockShared) {
+                Ok(()) => return Ok(()),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(Error::io("lock", path)(error.into())),
             }
@@ -45,7 +56,7 @@ impl Lock {
     /// Locks `path` now; none where another process holds it.
     pub fn try_now(path: &Path, mode: Mode) -> Result<Option<Self>> {
         let file = open(path)?;
-        Ok(try_lock(&file, path, mode)?.then_some(Self { _file: file }))
+        Ok(try_lock(&file, path, mode)?.then_some(Self { file }))
     }
 }
 

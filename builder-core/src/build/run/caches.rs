@@ -24,7 +24,7 @@ use crate::store::{Lock, Store};
 #[derive(Debug)]
 pub(super) struct Cache {
     folder: PathBuf,
-    _lock: Lock,
+    lock: Lock,
 }
 
 /// Which cache, and how it is shared.
@@ -81,15 +81,21 @@ impl Cache {
                 CacheSharing::Shared if !wanted.alone => Self::share(&path, &folder)?,
                 _ => Lock::wait(&path, Mode::Exclusive)?,
             };
-            if folder.join("lock").exists() {
-                break Self {
-                    folder,
-                    _lock: lock,
-                };
+            // One that was deleted while we waited for it is made anew by the next turn.
+            if !folder.join("lock").exists() {
+                continue;
             }
-            // It was deleted while we waited for it: the next turn makes it anew.
+            let cache = Self { folder, lock };
+            cache.begin(wanted.id, fill)?;
+            if wanted.sharing == CacheSharing::Shared && !wanted.alone {
+                // Who filled it needs it alone no longer.
+                cache.lock.share(&path)?;
+                if !cache.data().exists() {
+                    continue;
+                }
+            }
+            break cache;
         };
-        cache.begin(wanted.id, fill)?;
         // Its time says when the cache was used last.
         write(&cache.folder.join("used"), b"")?;
         Ok(cache)

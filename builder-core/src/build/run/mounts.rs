@@ -75,9 +75,20 @@ pub(super) fn prepare(input: &RunInput<'_, '_>, folder: &Path) -> Result<World> 
     take_caches(input, &mut world)?;
     for (number, mount) in input.step.mounts.iter().enumerate() {
         let place = folder.join(format!("mount{number}"));
+        let agents = world.agents.len();
         let kind = add(input, mount, &place, &mut world);
         let kind = kind.map_err(|error| error.at(input.shared.file, mount.span))?;
-        if let (Some(kind), Some(target)) = (kind, &mount.target) {
+        let mut target = mount.target.clone();
+        if world.agents.len() > agents {
+            // As BuildKit names the socket, and tells programs of the first one.
+            let socket = target.unwrap_or_else(|| format!("/run/buildkit/ssh_agent.{agents}"));
+            if agents == 0 {
+                let variable = ("SSH_AUTH_SOCK".to_owned(), socket.clone());
+                world.env.push(variable);
+            }
+            target = Some(socket);
+        }
+        if let (Some(kind), Some(target)) = (kind, target) {
             world.mounts.push(Mount {
                 target: Bytes(target.as_bytes().to_vec()),
                 kind,
@@ -147,10 +158,6 @@ fn add(
             };
             let server = SshServer::start(source, place, *mode, (*uid, *gid))?;
             world.agents.push(server);
-            if let Some(target) = &mount.target {
-                let variable = ("SSH_AUTH_SOCK".to_owned(), target.clone());
-                world.env.push(variable);
-            }
             Some(MountKind::Bind {
                 source: place.into(),
                 read_only: false,

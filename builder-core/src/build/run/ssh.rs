@@ -139,7 +139,7 @@ fn serve(listener: &UnixListener, stop: &OwnedFd, agent: &Agent) {
     }
 }
 
-/// Copies both ways until one side ends.
+/// Copies both ways until both sides have said all.
 fn connect(client: UnixStream, server: UnixStream) {
     for (from, to) in [
         (client.try_clone(), server.try_clone()),
@@ -149,10 +149,9 @@ fn connect(client: UnixStream, server: UnixStream) {
             return;
         };
         std::thread::spawn(move || {
-            // Whoever hangs up has said all.
+            // Whoever hangs up has said all, and may still listen.
             let _ = io::copy(&mut from, &mut to);
-            let _ = to.shutdown(std::net::Shutdown::Both);
-            let _ = from.shutdown(std::net::Shutdown::Both);
+            let _ = to.shutdown(std::net::Shutdown::Write);
         });
     }
 }

@@ -37,7 +37,7 @@ impl MemoryFile {
                 caller.bytes(caller.argument(2), &mut flags)?;
                 self.open(caller, u64::from_ne_bytes(flags) as u32)
             }
-            Call::Creat => Err(Errno::ROFS),
+            Call::Creat | Call::Chmod | Call::Fchmodat => Err(Errno::ROFS),
             Call::Readlink | Call::Readlinkat => Err(Errno::INVAL),
             Call::Access => self.access(caller, caller.word(1)),
             Call::Faccessat | Call::Faccessat2 => self.access(caller, caller.word(2)),

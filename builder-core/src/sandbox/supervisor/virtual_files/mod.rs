@@ -92,6 +92,7 @@ impl Server {
             Call::Open | Call::Openat | Call::Openat2 | Call::Creat => self.open(&request),
             Call::Readlink | Call::Readlinkat => self.read_link(&request),
             Call::Access | Call::Faccessat | Call::Faccessat2 => self.access(&request),
+            Call::Chmod | Call::Fchmodat => self.change_mode(&request),
             Call::Getxattr | Call::Lgetxattr => Err(Errno::OPNOTSUPP),
             Call::Listxattr | Call::Llistxattr => Ok(Reply::Value(0)),
             _ => self.stat(&request),
@@ -230,6 +231,27 @@ impl Server {
         request
             .ids
             .act(|| rustix::fs::accessat(CWD, &path, wanted, AtFlags::empty()))?;
+        Ok(Reply::Value(0))
+    }
+
+    /// `chmod` of an open descriptor by its path: so the C library changes the mode of what may not be a link.
+    fn change_mode(&self, request: &Request<'_>) -> Result<Reply> {
+        let caller = request.caller;
+        let mode = caller.word(if caller.call == Call::Chmod { 1 } else { 2 });
+        let path = self.permitted(request, false)?;
+        if path.rsplit('/').nth(1) != Some("fd") {
+            return Err(Errno::PERM);
+        }
+        request.ids.act(|| {
+            let target = rustix::fs::readlink(&path, Vec::new())?;
+            // Devices and files of the kernel stay as they are.
+            let inside = target.as_bytes().strip_prefix(self.root.as_slice());
+            if !inside.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/")) {
+                return Err(Errno::PERM);
+            }
+            let mode = Mode::from_raw_mode(mode & 0o7777);
+            rustix::fs::chmodat(CWD, &path, mode, AtFlags::empty())
+        })?;
         Ok(Reply::Value(0))
     }
 

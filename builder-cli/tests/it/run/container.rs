@@ -1,0 +1,262 @@
+//! RUN in a default container: what it forbids is found out, and decides between a chroot and a refusal.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use test_support::busybox;
+use test_support::tarball::Image;
+use test_support::tools::{is_root, require, run, skip, succeeds};
+use test_support::world::{World, set_mode};
+
+use super::image_of;
+use crate::testdata;
+
+/// What a default container leaves to root.
+const CAPABILITIES: &str = "chown,dac_override,fsetid,fowner,mknod,net_raw,setgid,setuid,setfcap,setpcap,\
+    net_bind_service,sys_chroot,kill,audit_write";
+
+const DOCKERFILE: &str = "FROM bb\nRUN <<'END'\nset -e\nmkdir /d\necho x > /d/f\nchown 5:6 /d/f\nchmod 4711 /d/f\n\
+    su app -c 'id -u > /tmp/u'\ncat /proc/self/status > /dev/null\n(mknod /n c 1 3 && echo made || echo refused) 2>&1\n\
+    mkdir -p /proc/self/fd && ls /proc/self/fd > /dev/null\n! mount -t tmpfs x /tmp\n! unshare -U true\nEND\n";
+
+/// A world whose program is started in a jail: user, capabilities, and whether it has user ids of its own.
+fn jailed(uid: &str, capabilities: &str, users: bool) -> Option<World> {
+    if !is_root() {
+        skip("only root can be put into a container by hand");
+        return None;
+    }
+    let (python, _) = (require("python3")?, require("setpriv")?);
+    let busybox = require("busybox")?;
+    let mut world = crate::world();
+    busybox::base(&world.path("bb"), &busybox, busybox::MORE);
+    for folder in ["home", "tmp", "out", "store"] {
+        fs::create_dir_all(world.path(folder)).unwrap();
+        set_mode(&world.path(folder), 0o777);
+    }
+    let jail = testdata("container/jail.py");
+    let mut words = vec![python.to_str().unwrap(), jail.to_str().unwrap()];
+    words.extend(users.then_some("--users"));
+    words.extend([uid, capabilities]);
+    world.run_through(&words);
+    Some(world)
+}
+
+fn build(world: &World, dockerfile: &str) -> test_support::world::Outcome {
+    world.write("context/Dockerfile", dockerfile);
+    world.line("build --progress plain --build-context bb=@/bb -t a -o type=oci,dest=@/out/a.tar @/context")
+}
+
+#[test]
+fn root_builds_behind_a_chroot() {
+    let without = CAPABILITIES.replace("mknod,", "");
+    for (capabilities, users, device) in [
+        (CAPABILITIES, false, "char"),
+        (&*without, false, "refused"),
+        (CAPABILITIES, true, "refused"),
+    ] {
+        let Some(world) = jailed("0", capabilities, users) else {
+            return;
+        };
+        let outcome = build(&world, DOCKERFILE).exits(0);
+        let outcome = outcome.says("RUN is executed by chroot: behind Landlock");
+        let image = Image::open(&image_of(&world));
+        let files = image.files();
+        let file = &files[&b"/d/f"[..]];
+        assert_eq!((file.mode, file.uid, file.gid), (0o4711, 5, 6));
+        assert_eq!(image.text("/tmp/u"), "1234\n");
+        let node = files.get(&b"/n"[..]).map(|node| node.kind);
+        assert_eq!(node.unwrap_or("refused"), device, "{}", outcome.stderr);
+        world.line("doctor").exits(0);
+    }
+}
+
+#[test]
+fn an_ordinary_user_is_told_why_not() {
+    let Some(world) = jailed("65534", CAPABILITIES, false) else {
+        return;
+    };
+    // The refusal comes before any work: what stands in front of RUN is not done.
+    let slow = DOCKERFILE.replace("RUN", "COPY f /copied\nRUN");
+    world.write("context/f", "x");
+    let outcome = build(&world, &slow).exits(6);
+    for words in [
+        "this machine does not let RUN be executed",
+        "Operation not permitted (os error 1)",
+        "Dockerfiles without RUN build here",
+        "root",
+        "user namespaces",
+    ] {
+        assert!(
+            outcome.stderr.contains(words),
+            "`{words}`: {}",
+            outcome.stderr
+        );
+    }
+    assert!(!outcome.stderr.contains("COPY"), "{}", outcome.stderr);
+    assert!(!image_of(&world).exists());
+    let doctor = world.line("doctor");
+    let said = format!("{}{}", doctor.text(), doctor.stderr);
+    assert!(said.contains("Operation not permitted"), "{said}");
+    build(&world, "FROM bb\nCOPY f /copied\n").exits(0);
+    assert_eq!(Image::open(&image_of(&world)).text("/copied"), "x");
+}
+
+/// The configuration of a container: `config.json` of the OCI runtime specification.
+fn config(uid: u32, arguments: &[&str]) -> Value {
+    let table: Value =
+        serde_json::from_slice(&fs::read(testdata("container/denied.json")).unwrap()).unwrap();
+    let refused: Vec<&String> = table["refused"].as_object().unwrap().keys().collect();
+    let capabilities: Vec<String> = CAPABILITIES
+        .split(',')
+        .map(|name| format!("CAP_{}", name.to_uppercase()))
+        .collect();
+    let held = if uid == 0 {
+        capabilities.clone()
+    } else {
+        Vec::new()
+    };
+    let mounts: Vec<Value> = [("proc", "/proc"), ("tmpfs", "/dev"), ("sysfs", "/sys")]
+        .iter()
+        .map(|(kind, at)| json!({ "destination": at, "type": kind, "source": kind, "options": ["nosuid", "noexec"] }))
+        .collect();
+    let mut config = json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": false, "user": { "uid": uid, "gid": uid }, "args": arguments, "cwd": "/w",
+            "env": ["PATH=/bin", "HOME=/w/home", format!("RBUILD_ROOT=/w/store{uid}"), "TMPDIR=/w/tmp"],
+            "capabilities": { "bounding": capabilities, "effective": held, "permitted": held },
+        },
+        "root": { "path": "root" },
+        "mounts": mounts,
+        "linux": {
+            "namespaces": [{ "type": "pid" }, { "type": "mount" }, { "type": "ipc" }, { "type": "uts" }, { "type": "network" }],
+            "maskedPaths": ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
+            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+            "seccomp": {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [
+                    { "names": refused, "action": "SCMP_ACT_ERRNO", "errnoRet": 1 },
+                    { "names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38 },
+                ],
+            },
+        },
+    });
+
+    // A masked comparison asks for one value, so each flag that clone may not have is a rule of its own.
+    let flags = table["clone_flags"].as_u64().unwrap();
+    let rules = config["linux"]["seccomp"]["syscalls"]
+        .as_array_mut()
+        .unwrap();
+    for flag in (0..32)
+        .map(|bit| 1_u64 << bit)
+        .filter(|flag| flags & flag != 0)
+    {
+        let masked =
+            json!([{ "index": 0, "value": flag, "valueTwo": flag, "op": "SCMP_CMP_MASKED_EQ" }]);
+        rules.push(json!({ "names": ["clone"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1, "args": masked }));
+    }
+    config
+}
+
+/// The shell that starts `runc` where control groups are of the old kind: it sees those of the new kind.
+const START: &str = "mount --make-rprivate /; umount -R /sys/fs/cgroup 2> /dev/null
+mount -t cgroup2 none /sys/fs/cgroup || exit 99
+exec runc --root \"$1/state\" run --bundle \"$1\" \"$2\"";
+
+/// Makes a root with the program, its libraries, and something to build in `/w`.
+fn fill(root: &Path, busybox: &Path) {
+    busybox::base(root, busybox, busybox::MORE);
+    let program = Path::new(env!("CARGO_BIN_EXE_rbuild"));
+    fs::copy(program, root.join("bin/rbuild")).unwrap();
+    let libraries = run(Path::new("ldd"), &[program.to_str().unwrap()]);
+    let libraries = String::from_utf8(libraries.stdout).unwrap();
+    for library in libraries
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'))
+    {
+        let to = root.join(&library[1..]);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(library, to).unwrap();
+    }
+    fs::create_dir_all(root.join("w/context")).unwrap();
+    for folder in ["w", "w/home", "w/tmp", "w/out"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+        set_mode(&root.join(folder), 0o777);
+    }
+    busybox::base(&root.join("w/bb"), busybox, busybox::MORE);
+    fs::write(root.join("w/context/Dockerfile"), DOCKERFILE).unwrap();
+}
+
+#[test]
+fn a_real_container() {
+    if !is_root() {
+        return skip("only root can start a container");
+    }
+    let (Some(_), Some(_), Some(unshare), Some(busybox)) = (
+        require("runc"),
+        require("ldd"),
+        require("unshare"),
+        require("busybox"),
+    ) else {
+        return;
+    };
+    if !succeeds(
+        "unshare",
+        &[
+            "-m",
+            "sh",
+            "-c",
+            "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup",
+        ],
+    ) {
+        return skip("no control groups can be mounted here");
+    }
+    let mut world = crate::world();
+    let root = world.path("root");
+    fill(&root, &busybox);
+    let start = [
+        "rbuild",
+        "build",
+        "--progress",
+        "plain",
+        "--build-context",
+        "bb=/w/bb",
+        "-t",
+        "a",
+        "-o",
+    ];
+    let line: Vec<&str> = start
+        .into_iter()
+        .chain(["type=oci,dest=/w/out/a.tar", "/w/context"])
+        .collect();
+    for (uid, status, says) in [
+        (0, 0, "RUN is executed by chroot: behind Landlock"),
+        (65534, 6, "this machine does not let RUN be executed"),
+    ] {
+        let config = config(uid, &line);
+        fs::write(world.path("config.json"), config.to_string()).unwrap();
+        let here = world
+            .path("")
+            .to_str()
+            .unwrap()
+            .trim_end_matches('/')
+            .to_owned();
+        let name = format!("rbuild-test-{}-{uid}", here.rsplit('-').next().unwrap());
+        world.run_through(&[
+            unshare.to_str().unwrap(),
+            "-m",
+            "sh",
+            "-c",
+            START,
+            "sh",
+            &here,
+            &name,
+        ]);
+        world.line("").exits(status).says(says);
+        if status == 0 {
+            let image = Image::open(&root.join("w/out/a.tar"));
+            assert_eq!(image.text("/tmp/u"), "1234\n");
+        }
+    }
+}
