@@ -8,9 +8,14 @@ use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{MemfdFlags, SealFlags, Timestamps};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_change, mount_remount,
+};
+use rustix::thread::UnshareFlags;
 
 use super::engine::Engine;
 use super::filter::Notified;
+use super::mounts::{DEVICES, c_path};
 use super::places::{self, Made};
 use super::record::SideTable;
 use super::spec::{Doing as _, Failure, Mount, MountKind, Root, RunSpec};
@@ -26,6 +31,8 @@ pub(super) struct Chroot<'a> {
     spec: &'a RunSpec,
     landlock: i32,
     root: PathBuf,
+    /// The root as the command sees it: the same directory, or a mount of it where this process may mount.
+    seen: PathBuf,
     /// What was done, in order.
     done: Vec<Done>,
     made: Vec<Made>,
@@ -50,6 +57,7 @@ impl<'a> Chroot<'a> {
         Self {
             spec,
             landlock,
+            seen: root.clone(),
             root,
             done: Vec::new(),
             made: Vec::new(),
@@ -155,11 +163,14 @@ impl Engine for Chroot<'_> {
         for mount in &self.spec.mounts {
             self.place(mount)?;
         }
+        if let Some(seen) = wall_off(&self.root) {
+            self.seen = seen;
+        }
         Ok(())
     }
 
     fn enter(&self) -> Result<(), Failure> {
-        rustix::process::chroot(&self.root).doing("changing the root")?;
+        rustix::process::chroot(&self.seen).doing("changing the root")?;
         rustix::process::chdir("/").doing("entering the root")?;
         rustix::thread::set_no_new_privs(true).doing("giving up new privileges")?;
         if self.landlock > 0 {
@@ -182,7 +193,7 @@ impl Engine for Chroot<'_> {
         };
         let files: std::io::Result<Vec<MemoryFile>> = self.secrets.iter().map(copy).collect();
         Ok(Some(Duty::Files(VirtualFiles {
-            root: self.root.clone(),
+            root: self.seen.clone(),
             files: files.doing("handing over secrets")?,
         })))
     }
@@ -214,8 +225,34 @@ impl Engine for Chroot<'_> {
             let _ = places::set_times(path.parent().unwrap_or(&path), &times);
         }
         places::unmake(&self.root, &mut self.made);
+        if self.seen != self.root {
+            // The mount ends with its namespace, where the directory is a mount point: it goes with the root's folder.
+            let _ = rustix::mount::unmount(&self.seen, UnmountFlags::DETACH);
+            let _ = std::fs::remove_dir(&self.seen);
+        }
         moved::forget(self.root.parent().unwrap_or(&self.root));
     }
+}
+
+/// Where this process may mount after all, because it is root of the machine and not of a container: the root without
+/// devices, so that a device that the command makes opens nothing, and the machine's own devices read-only, so that
+/// nobody changes their modes. A container's devices are guarded by its runtime. None where nothing may be mounted.
+fn wall_off(root: &Path) -> Option<PathBuf> {
+    let seen = root.parent()?.join("seen");
+    sys::process::unshare(UnshareFlags::NEWNS).ok()?;
+    let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+    mount_change("/", private).ok()?;
+    for name in DEVICES {
+        let device = Path::new("/dev").join(name);
+        if device.exists() && mount_bind(&device, &device).is_ok() {
+            let _ = sys::mount::make_read_only(&c_path(&device), false);
+        }
+    }
+    std::fs::create_dir(&seen).ok()?;
+    mount_bind(root, &seen).ok()?;
+    let flags = MountFlags::BIND | MountFlags::NODEV;
+    mount_remount(&seen, flags, c"").ok()?;
+    Some(seen)
 }
 
 /// Removes whatever a RUN left at a place; links are not followed.

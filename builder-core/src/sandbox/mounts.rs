@@ -20,7 +20,7 @@ use super::spec::{Doing as _, Failure, Ids, Mount, MountKind, Overlay, Root};
 use super::sys;
 
 /// Device files that every container has, taken from the host: making them needs more than a user namespace gives.
-const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+pub(super) const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Links in `/dev`, each with its target.
 const DEVICE_LINKS: &[(&str, &str)] = &[
