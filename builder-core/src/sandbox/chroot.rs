@@ -3,8 +3,9 @@
 //! What other engines mount is moved into its place here, and moved back afterwards. `/proc`, `/sys`, the devices and
 //! secrets are served by the supervisor, which stands outside.
 
+use std::fs::Metadata;
 use std::io::Write as _;
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{MemfdFlags, SealFlags, Timestamps};
@@ -46,6 +47,8 @@ enum Done {
     Moved(PathBuf, PathBuf, Timestamps),
     /// Something was put here.
     Put(PathBuf, Timestamps),
+    /// This directory was empty, with these permissions, owner and times.
+    Lent(PathBuf, Metadata, Timestamps),
 }
 
 impl<'a> Chroot<'a> {
@@ -90,7 +93,7 @@ impl<'a> Chroot<'a> {
         let times = places::times_of(from.parent().unwrap_or(from))?;
         let moved = self.done.iter().filter_map(|done| match done {
             Done::Moved(from, to, _) => Some((from.as_path(), to.as_path())),
-            Done::Put(..) => None,
+            Done::Put(..) | Done::Lent(..) => None,
         });
         let moved: Vec<(&Path, &Path)> = moved.chain([(from, to)]).collect();
         moved::write(self.root.parent().unwrap_or(&self.root), &moved)?;
@@ -105,6 +108,20 @@ impl<'a> Chroot<'a> {
         let times = places::times_of(parent).doing("making a mount point")?;
         self.done.push(Done::Put(path.to_owned(), times));
         Ok(())
+    }
+
+    /// Lends a directory of the root to the command, if it is empty, as it nearly always is; else another one.
+    fn lend(&mut self, path: &Path) -> Result<(), Failure> {
+        let real = places::inside(&self.root, path);
+        let what = "looking at a directory";
+        match real.symlink_metadata() {
+            Ok(found) if found.is_dir() && is_empty(&real).doing(what)? => {
+                let times = places::times_of(&real).doing(what)?;
+                self.done.push(Done::Lent(real, found, times));
+                Ok(())
+            }
+            _ => self.empty_directory(path, 0o755).map(|_| ()),
+        }
     }
 
     fn empty_directory(&mut self, target: &Path, mode: u32) -> Result<PathBuf, Failure> {
@@ -157,7 +174,7 @@ impl<'a> Chroot<'a> {
 impl Engine for Chroot<'_> {
     fn prepare(&mut self) -> Result<(), Failure> {
         for path in OWN {
-            self.empty_directory(Path::new(path), 0o755)?;
+            self.lend(Path::new(path))?;
         }
         self.empty_directory(Path::new("/dev/shm"), 0o1777)?;
         for mount in &self.spec.mounts {
@@ -221,6 +238,10 @@ impl Engine for Chroot<'_> {
                     remove(&path);
                     (path, times)
                 }
+                Done::Lent(path, before, times) => {
+                    give_back(&path, &before, &times);
+                    continue;
+                }
             };
             let _ = places::set_times(path.parent().unwrap_or(&path), &times);
         }
@@ -253,6 +274,32 @@ fn wall_off(root: &Path) -> Option<PathBuf> {
     let flags = MountFlags::BIND | MountFlags::NODEV;
     mount_remount(&seen, flags, c"").ok()?;
     Some(seen)
+}
+
+fn is_empty(directory: &Path) -> std::io::Result<bool> {
+    Ok(std::fs::read_dir(directory)?.next().is_none())
+}
+
+/// Makes a directory what it was before a command had it. It may be gone: then it is made anew.
+fn give_back(path: &Path, before: &Metadata, times: &Timestamps) {
+    let whole = std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+    if whole {
+        for found in std::fs::read_dir(path).into_iter().flatten().flatten() {
+            remove(&found.path());
+        }
+    } else {
+        remove(path);
+        let _ = std::fs::create_dir(path);
+    }
+    let same = |now: Metadata| {
+        let look = |one: &Metadata| (one.mode(), one.uid(), one.gid());
+        look(&now) == look(before)
+    };
+    if !std::fs::symlink_metadata(path).is_ok_and(same) {
+        let _ = std::os::unix::fs::lchown(path, Some(before.uid()), Some(before.gid()));
+        let _ = std::fs::set_permissions(path, before.permissions());
+    }
+    let _ = places::set_times(path, times);
 }
 
 /// Removes whatever a RUN left at a place; links are not followed.

@@ -231,9 +231,23 @@ impl Watch<'_> {
         }
     }
 
+    /// Whether any process is left that this one must wait for; takes note of those that have ended.
+    fn has_children(&mut self) -> bool {
+        loop {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) if pid == self.child => {
+                    self.status = self.status.or(status.exit_status().map(Ended::Status));
+                }
+                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
     /// Ends every process that the command left behind.
     fn end_everything(&mut self) {
-        loop {
+        while self.has_children() {
             if self.all {
                 kill_children();
             } else {
