@@ -102,8 +102,9 @@ fn an_ordinary_user_is_told_why_not() {
     assert_eq!(Image::open(&image_of(&world)).text("/copied"), "x");
 }
 
-/// The configuration of a container: `config.json` of the OCI runtime specification.
-fn config(uid: u32, arguments: &[&str]) -> Value {
+/// The configuration of a container: `config.json` of the OCI runtime specification. One that allows user namespaces
+/// has no filter: mounts outside of one are refused by the want of a capability.
+fn config(uid: u32, allows: bool, store: &str, arguments: &[&str]) -> Value {
     let table: Value =
         serde_json::from_slice(&fs::read(testdata("container/denied.json")).unwrap()).unwrap();
     let refused: Vec<&String> = table["refused"].as_object().unwrap().keys().collect();
@@ -124,7 +125,7 @@ fn config(uid: u32, arguments: &[&str]) -> Value {
         "ociVersion": "1.0.2",
         "process": {
             "terminal": false, "user": { "uid": uid, "gid": uid }, "args": arguments, "cwd": "/w",
-            "env": ["PATH=/bin", "HOME=/w/home", format!("RBUILD_ROOT=/w/store{uid}"), "TMPDIR=/w/tmp"],
+            "env": ["PATH=/bin", "HOME=/w/home", format!("RBUILD_ROOT={store}"), "TMPDIR=/w/tmp"],
             "capabilities": { "bounding": capabilities, "effective": held, "permitted": held },
         },
         "root": { "path": "root" },
@@ -142,7 +143,10 @@ fn config(uid: u32, arguments: &[&str]) -> Value {
             },
         },
     });
-
+    if allows {
+        config["linux"].as_object_mut().unwrap().remove("seccomp");
+        return config;
+    }
     // A masked comparison asks for one value, so each flag that clone may not have is a rule of its own.
     let flags = table["clone_flags"].as_u64().unwrap();
     let rules = config["linux"]["seccomp"]["syscalls"]
@@ -159,9 +163,11 @@ fn config(uid: u32, arguments: &[&str]) -> Value {
     config
 }
 
-/// The shell that starts `runc` where control groups are of the old kind: it sees those of the new kind.
+/// The shell that starts `runc` where control groups are of the old kind: it sees those of the new kind. With a third
+/// argument the container's root is an overlay, as it is in most containers.
 const START: &str = "mount --make-rprivate /; umount -R /sys/fs/cgroup 2> /dev/null
 mount -t cgroup2 none /sys/fs/cgroup || exit 99
+[ -z \"$3\" ] || mount -t overlay o -o \"lowerdir=$1/root,upperdir=$1/up,workdir=$1/work\" \"$1/root\" || exit 98
 exec runc --root \"$1/state\" run --bundle \"$1\" \"$2\"";
 
 /// Makes a root with the program, its libraries, and something to build in `/w`.
@@ -230,11 +236,52 @@ fn a_real_container() {
         .into_iter()
         .chain(["type=oci,dest=/w/out/a.tar", "/w/context"])
         .collect();
-    for (uid, status, says) in [
-        (0, 0, "RUN is executed by chroot: behind Landlock"),
-        (65534, 6, "this machine does not let RUN be executed"),
+    let seen = "overlay, the container's processes visible";
+    let copied = seen.replace("overlay", "a copy of the root");
+    for folder in ["up", "work"] {
+        fs::create_dir(world.path(folder)).unwrap();
+    }
+    for (uid, allows, on_overlay, status, says) in [
+        (
+            0,
+            false,
+            "",
+            0,
+            "RUN is executed by chroot: behind Landlock",
+        ),
+        (
+            65534,
+            false,
+            "",
+            6,
+            "this machine does not let RUN be executed",
+        ),
+        (0, true, "", 0, &*format!("namespaces with all ids, {seen}")),
+        (65534, true, "", 0, &format!("the others emulated, {seen}")),
+        (
+            0,
+            false,
+            "yes",
+            0,
+            "RUN is executed by chroot: behind Landlock",
+        ),
+        (
+            0,
+            true,
+            "yes",
+            0,
+            &format!("namespaces with all ids, {copied}"),
+        ),
+        (
+            65534,
+            true,
+            "yes",
+            0,
+            &format!("the others emulated, {copied}"),
+        ),
     ] {
-        let config = config(uid, &line);
+        let store = format!("/w/store-{uid}-{allows}{on_overlay}");
+        let config = config(uid, allows, &store, &line);
         fs::write(world.path("config.json"), config.to_string()).unwrap();
         let here = world
             .path("")
@@ -242,7 +289,10 @@ fn a_real_container() {
             .unwrap()
             .trim_end_matches('/')
             .to_owned();
-        let name = format!("rbuild-test-{}-{uid}", here.rsplit('-').next().unwrap());
+        let name = format!(
+            "rbuild-test-{}-{uid}-{allows}{on_overlay}",
+            here.rsplit('-').next().unwrap()
+        );
         world.run_through(&[
             unshare.to_str().unwrap(),
             "-m",
@@ -252,10 +302,14 @@ fn a_real_container() {
             "sh",
             &here,
             &name,
+            on_overlay,
         ]);
         world.line("").exits(status).says(says);
         if status == 0 {
-            let image = Image::open(&root.join("w/out/a.tar"));
+            let seen = if on_overlay.is_empty() { "root" } else { "up" };
+            let output = world.path(seen).join("w/out/a.tar");
+            let image = Image::open(&output);
+            fs::remove_file(output).unwrap();
             assert_eq!(image.text("/tmp/u"), "1234\n");
         }
     }
