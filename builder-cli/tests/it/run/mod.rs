@@ -7,6 +7,7 @@ mod lifecycle;
 mod matrix;
 mod mounts;
 mod reference;
+mod subids;
 
 use std::fs;
 use std::path::{Path, PathBuf};
