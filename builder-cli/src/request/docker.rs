@@ -11,7 +11,7 @@ use crate::flags::DockerFlags;
 /// Refuses, with the reason, what rbuild can't do. None is swallowed.
 pub(super) fn refuse(flags: &DockerFlags) -> Result<()> {
     const NO_GROUPS: &str = "an ordinary user can limit no memory and no processors";
-    const NO_CACHE: &str = "this version of rbuild has no build cache";
+    const NO_CACHE: &str = "the build cache of this version is this machine's own";
     const NO_DAEMON: &str = "there is no daemon that could be told";
     let attestation =
         |value: &Option<String>| value.as_deref().is_some_and(|value| value != "false");
