@@ -577,3 +577,43 @@ fn two_builds_at_once_execute_a_step_once() {
     }
     assert_eq!(count.as_deref(), Some("x\n"));
 }
+
+/// A kill at any moment of a build or a prune leaves a store in which the next build is right.
+#[test]
+fn two_hundred_kills_spoil_nothing() {
+    const KILLS: u64 = 200;
+    let Some(world) = project() else { return };
+    let cold = world.path("cold");
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut below = |limit: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % limit
+    };
+    let flags = "-q --source-date-epoch 1700000001";
+    for kill in 1..=KILLS {
+        world.write("context/src/main.c", below(7).to_string());
+        world.write("context/run.sh", below(3).to_string());
+        let line = match below(8) {
+            0 => "prune --all".to_owned(),
+            1 => "prune --keep-storage 2MB".to_owned(),
+            _ => format!(
+                "build -o type=oci,dest=@/out/image.tar {}",
+                arguments(flags)
+            ),
+        };
+        let running = world.start_line(&line);
+        std::thread::sleep(std::time::Duration::from_millis(below(180)));
+        running.signal(rustix::process::Signal::KILL);
+        running.wait();
+        if kill % 10 == 0 {
+            let found = build(&world, flags).exits(0).stdout;
+            let _ = fs::remove_dir_all(&cold);
+            let made = build(&world, &format!("{flags} --root {}", cold.display())).exits(0);
+            assert_eq!(found, made.stdout, "after {kill} kills");
+        }
+    }
+    let left = fs::read_dir(world.path("store/tmp")).unwrap().count();
+    assert_eq!(left, 0, "files in the making are left");
+}
