@@ -17,7 +17,8 @@ use builder_core::Result;
 use builder_core::interrupt::Interrupt;
 use clap::{CommandFactory as _, Parser as _};
 use environment::Environment;
-use flags::{BuildFlags, CacheCommand, Cli, Command};
+use flags::cache::CacheCommand;
+use flags::{BuildFlags, Cli, Command};
 
 fn main() -> ExitCode {
     // A build starts this program again to execute RUN.

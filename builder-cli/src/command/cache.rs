@@ -9,7 +9,8 @@ use builder_core::{Error, ErrorKind, Result};
 
 use super::{open_store, print};
 use crate::environment::Environment;
-use crate::flags::{PruneFlags, StoreFlags};
+use crate::flags::StoreFlags;
+use crate::flags::cache::PruneFlags;
 use crate::render::size;
 
 /// After a build the store is brought below the larger of this and a tenth of the disk: 10 GB.

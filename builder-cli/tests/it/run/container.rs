@@ -194,12 +194,16 @@ fn fill(root: &Path, busybox: &Path) {
     fs::write(root.join("w/context/Dockerfile"), DOCKERFILE).unwrap();
 }
 
+/// A container and what is expected of it: user, whether it allows namespaces, whether its root is an overlay (`yes`),
+/// the exit status, and words that are said.
+type Row<'a> = (u32, bool, &'a str, i32, &'a str);
+
 #[test]
 fn a_real_container() {
     if !is_root() {
         return skip("only root can start a container");
     }
-    let (Some(_), Some(_), Some(unshare), Some(busybox)) = (
+    let (Some(_), Some(_), Some(_), Some(busybox)) = (
         require("runc"),
         require("ldd"),
         require("unshare"),
@@ -207,48 +211,20 @@ fn a_real_container() {
     ) else {
         return;
     };
-    if !succeeds(
-        "unshare",
-        &[
-            "-m",
-            "sh",
-            "-c",
-            "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup",
-        ],
-    ) {
+    let groups = "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup";
+    if !succeeds("unshare", &["-m", "sh", "-c", groups]) {
         return skip("no control groups can be mounted here");
     }
     let mut world = crate::world();
-    let root = world.path("root");
-    fill(&root, &busybox);
-    let start = [
-        "rbuild",
-        "build",
-        "--progress",
-        "plain",
-        "--build-context",
-        "bb=/w/bb",
-        "-t",
-        "a",
-        "-o",
-    ];
-    let line: Vec<&str> = start
-        .into_iter()
-        .chain(["type=oci,dest=/w/out/a.tar", "/w/context"])
-        .collect();
-    let seen = "overlay, the container's processes visible";
-    let copied = seen.replace("overlay", "a copy of the root");
+    fill(&world.path("root"), &busybox);
     for folder in ["up", "work"] {
         fs::create_dir(world.path(folder)).unwrap();
     }
-    for (uid, allows, on_overlay, status, says) in [
-        (
-            0,
-            false,
-            "",
-            0,
-            "RUN is executed by chroot: behind Landlock",
-        ),
+    let seen = "overlay, the container's processes visible";
+    let copied = seen.replace("overlay", "a copy of the root");
+    let chroot = "RUN is executed by chroot: behind Landlock";
+    let rows: [Row<'_>; 7] = [
+        (0, false, "", 0, chroot),
         (
             65534,
             false,
@@ -256,15 +232,9 @@ fn a_real_container() {
             6,
             "this machine does not let RUN be executed",
         ),
-        (0, true, "", 0, &*format!("namespaces with all ids, {seen}")),
+        (0, true, "", 0, &format!("namespaces with all ids, {seen}")),
         (65534, true, "", 0, &format!("the others emulated, {seen}")),
-        (
-            0,
-            false,
-            "yes",
-            0,
-            "RUN is executed by chroot: behind Landlock",
-        ),
+        (0, false, "yes", 0, chroot),
         (
             0,
             true,
@@ -279,38 +249,37 @@ fn a_real_container() {
             0,
             &format!("the others emulated, {copied}"),
         ),
-    ] {
-        let store = format!("/w/store-{uid}-{allows}{on_overlay}");
-        let config = config(uid, allows, &store, &line);
-        fs::write(world.path("config.json"), config.to_string()).unwrap();
-        let here = world
-            .path("")
-            .to_str()
-            .unwrap()
-            .trim_end_matches('/')
-            .to_owned();
-        let name = format!(
-            "rbuild-test-{}-{uid}-{allows}{on_overlay}",
-            here.rsplit('-').next().unwrap()
-        );
-        world.run_through(&[
-            unshare.to_str().unwrap(),
-            "-m",
-            "sh",
-            "-c",
-            START,
-            "sh",
-            &here,
-            &name,
-            on_overlay,
-        ]);
-        world.line("").exits(status).says(says);
-        if status == 0 {
-            let seen = if on_overlay.is_empty() { "root" } else { "up" };
-            let output = world.path(seen).join("w/out/a.tar");
-            let image = Image::open(&output);
-            fs::remove_file(output).unwrap();
-            assert_eq!(image.text("/tmp/u"), "1234\n");
-        }
+    ];
+    for row in rows {
+        build_in_container(&mut world, row);
+    }
+}
+
+/// Builds in one container.
+fn build_in_container(world: &mut World, (uid, allows, on_overlay, status, says): Row<'_>) {
+    let start = "rbuild build --progress plain --build-context bb=/w/bb -t a -o type=oci,dest=/w/out/a.tar /w/context";
+    let line: Vec<&str> = start.split(' ').collect();
+    let store = format!("/w/store-{uid}-{allows}{on_overlay}");
+    let config = config(uid, allows, &store, &line);
+    fs::write(world.path("config.json"), config.to_string()).unwrap();
+    let here = world
+        .path("")
+        .to_str()
+        .unwrap()
+        .trim_end_matches('/')
+        .to_owned();
+    let unique = here.rsplit('-').next().unwrap();
+    let name = format!("rbuild-test-{unique}-{uid}-{allows}{on_overlay}");
+    let words = [
+        "unshare", "-m", "sh", "-c", START, "sh", &here, &name, on_overlay,
+    ];
+    world.run_through(&words);
+    world.line("").exits(status).says(says);
+    if status == 0 {
+        let seen = if on_overlay.is_empty() { "root" } else { "up" };
+        let output = world.path(seen).join("w/out/a.tar");
+        let image = Image::open(&output);
+        fs::remove_file(output).unwrap();
+        assert_eq!(image.text("/tmp/u"), "1234\n");
     }
 }
