@@ -55,6 +55,8 @@ pub(crate) struct Download {
     mtime: Timestamp,
 }
 
+/// So often is a server asked that can't be reached.
+const ATTEMPTS: u32 = 4;
 /// So many bytes are moved between two events.
 const PROGRESS_BYTES: u64 = 4 << 20;
 
@@ -140,7 +142,16 @@ impl<'a> Remote<'a> {
             )
             .with_help("give the build a transport"));
         };
-        let response = http::follow(transport, &request(url)).map_err(|error| {
+        // A server may have closed connections that were kept open for the next request: it is asked again.
+        let mut response = http::follow(transport, &request(url));
+        for _ in 1..ATTEMPTS {
+            if self.interrupt.is_set() || !matches!(response, Err(http::Error::Unreachable { .. }))
+            {
+                break;
+            }
+            response = http::follow(transport, &request(url));
+        }
+        let response = response.map_err(|error| {
             let message = format!("`{shown}` can't be downloaded");
             let failed = Error::new(ErrorKind::Context, message).with_source(error);
             self.interrupt.check().err().unwrap_or(failed)
