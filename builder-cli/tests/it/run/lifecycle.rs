@@ -209,3 +209,20 @@ fn stages_run_at_once() {
             .collect()
     });
 }
+
+/// A supervisor that remembers each process must forget the dead: a long RUN has thousands.
+#[test]
+fn thousands_of_processes_are_no_burden() {
+    let text = "FROM bb\nRUN su app -c true; i=0; while [ $i -lt 1500 ]; do /bin/busybox touch /tmp/f || exit 1; \
+        i=$((i + 1)); done; su app -c 'i=0; while [ $i -lt 700 ]; do /bin/busybox touch /tmp/g || exit 1; \
+        i=$((i + 1)); done'; [ $(ls /proc/1/fd 2> /dev/null | wc -l) -lt 400 ]\n";
+    in_each_way(|way| {
+        let world = way.world();
+        let outcome = way.build(&world, text, "");
+        if outcome.status == 0 {
+            Vec::new()
+        } else {
+            vec![outcome.stderr]
+        }
+    });
+}

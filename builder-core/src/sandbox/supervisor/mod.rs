@@ -77,6 +77,7 @@ impl Supervisor {
         seccomp::check_sizes()?;
         seccomp::sync_wake_up(listener.as_fd());
         rustix::process::umask(Mode::empty());
+        raise_descriptor_limit();
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let proc = rustix::fs::open("/proc", flags, Mode::empty())?;
         let work = match duty {
@@ -138,6 +139,15 @@ impl Supervisor {
             other => other,
         }
     }
+}
+
+/// Lets this process have as many descriptors as it may: one for each process of the RUN that is another user. The RUN
+/// has been started already, and keeps its own limit.
+fn raise_descriptor_limit() {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    // With the old limit it answers too, for fewer processes at once.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
 }
 
 fn gone(error: &io::Error) -> bool {

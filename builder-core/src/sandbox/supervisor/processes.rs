@@ -27,7 +27,13 @@ pub(super) struct Processes {
     known: HashMap<u32, Known>,
     /// Whether a process ever changed its credentials: until then all have the initial ones.
     changed: bool,
+    /// At this number of known processes the dead are forgotten.
+    room: usize,
 }
+
+/// So many processes may be known before the dead among them are looked for: each holds a descriptor, and the
+/// supervisor needs some for its answers.
+const ROOM: usize = 128;
 
 impl Processes {
     /// All processes have this identity.
@@ -36,6 +42,7 @@ impl Processes {
             initial: Rc::new(Credentials::new(identity)),
             known: HashMap::new(),
             changed: false,
+            room: ROOM,
         }
     }
 
@@ -85,11 +92,13 @@ impl Processes {
     }
 
     fn insert(&mut self, group: u32, credentials: &Rc<Credentials>) {
-        let Some(process) = Pid::from_raw(group.cast_signed()).and_then(|pid| {
-            pidfd_open(pid, PidfdFlags::empty())
-                .or_else(|_| self.make_room(pid))
-                .ok()
-        }) else {
+        if self.known.len() >= self.room {
+            self.known.retain(|_, known| is_alive(&known.process));
+            self.room = ROOM.max(2 * self.known.len());
+        }
+        let process = Pid::from_raw(group.cast_signed());
+        let Some(process) = process.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+        else {
             return;
         };
         let credentials = Rc::clone(credentials);
@@ -100,12 +109,6 @@ impl Processes {
                 credentials,
             },
         );
-    }
-
-    /// Forgets the dead, of which each holds a descriptor.
-    fn make_room(&mut self, pid: Pid) -> rustix::io::Result<OwnedFd> {
-        self.known.retain(|_, known| is_alive(&known.process));
-        pidfd_open(pid, PidfdFlags::empty())
     }
 
     /// Gives a process other credentials. Its children keep those that it had when they were born.
