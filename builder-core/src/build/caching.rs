@@ -129,6 +129,12 @@ impl<'a> Caching<'a> {
         indexes.values().try_for_each(|index| index.save())
     }
 
+    /// Whether a directory of the host was changed while this build read it.
+    fn is_unsteady(&self) -> bool {
+        let indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+        indexes.values().any(|index| index.is_unsteady())
+    }
+
     /// Whether nothing is looked up for a stage.
     fn is_off(&self, stage: &PlannedStage) -> bool {
         self.off
@@ -199,8 +205,11 @@ impl<'a> Caching<'a> {
             diff_id: made.diff_id,
             descriptor: made.descriptor.clone(),
         };
-        self.cache.put(key, made.diff_id, blob)?;
-        self.remember(asked, key)?;
+        // What was changed while it was read may not be what the key says: it is a layer, but not for later builds.
+        if !self.is_unsteady() {
+            self.cache.put(key, made.diff_id, blob)?;
+            self.remember(asked, key)?;
+        }
         Ok(Layer::made(made.descriptor.clone(), made.diff_id))
     }
 

@@ -206,7 +206,7 @@ impl Reader<'_, '_> {
         drop(content);
         let digest = hasher.finish();
         if let (Some(index), Some(stamp)) = (index, node.stamp) {
-            index.put(&path, stamp, digest)?;
+            index.put(&path, stamp, digest, false)?;
         }
         Ok(digest)
     }

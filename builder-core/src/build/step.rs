@@ -136,7 +136,9 @@ fn copy(
         });
     }
     let arrivals = arrival::collect(&as_files, &heredocs)?;
-    let observer = observer(finder, reader.directory.as_deref())?;
+    let same = fetches || !step.add;
+    let cold = caching.is_new(asked) && reader.directory.is_some() && same && !shared.only_asks;
+    let observer = observer(finder, reader.directory.as_deref(), !cold)?;
     let make = |arrivals: Option<Vec<Arrival<'_>>>, previous: Option<&Descriptor>| {
         let maker = maker(finder, planned, previous)?.observed(observer.as_deref());
         match arrivals {
@@ -144,8 +146,7 @@ fn copy(
             None => copy::execute(&whole, arrival::collect(&whole, &heredocs)?, maker),
         }
     };
-    let same = fetches || !step.add;
-    if caching.is_new(asked) && observer.is_some() && same && !shared.only_asks {
+    if cold {
         let made = make(Some(arrival::collect(&as_files, &heredocs)?), None)?;
         key.set("files", reader.arrivals(&arrivals)?.to_string());
         return caching.keep(asked, &key, &made).map(Made::Layer);
@@ -175,6 +176,7 @@ type Observe<'o> = Box<dyn Fn(&Node, Digest) -> Result<()> + 'o>;
 fn observer<'o>(
     finder: &Finder<'_, '_, '_>,
     directory: Option<&Path>,
+    keyed: bool,
 ) -> Result<Option<Observe<'o>>> {
     let shared = finder.shared;
     let Some(directory) = directory else {
@@ -183,7 +185,7 @@ fn observer<'o>(
     let index = shared.caching.index(shared.store, directory)?;
     Ok(Some(Box::new(move |node: &Node, digest| {
         match node.stamp {
-            Some(stamp) => index.put(&node.entry.path, stamp, digest),
+            Some(stamp) => index.put(&node.entry.path, stamp, digest, keyed),
             None => Ok(()),
         }
     })))

@@ -44,6 +44,10 @@ pub struct StatIndex {
 struct State {
     cursor: Option<Cursor>,
     new: BTreeMap<ImagePath, Record>,
+    /// What was read in this build and is too young to be remembered.
+    young: BTreeMap<ImagePath, Digest>,
+    /// Whether a file had other bytes at a second reading.
+    unsteady: bool,
     /// What was merged, where something was.
     merged: Option<TemporaryFile>,
     changed: bool,
@@ -97,21 +101,36 @@ impl StatIndex {
     }
 
     /// Remembers a file that was read between two looks that gave this stamp. One that was changed a moment ago is not
-    /// remembered: it may change again within the same tick.
+    /// remembered: it may change again within the same tick. `keyed` says that a key was
+    /// made of the file before.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn put(&self, path: &ImagePath, stamp: Stamp, digest: Digest) -> Result<()> {
+    pub fn put(&self, path: &ImagePath, stamp: Stamp, digest: Digest, keyed: bool) -> Result<()> {
+        let mut state = self.lock();
+        let mut before = state.new.get(path).map(|record| record.digest);
+        before = before.or_else(|| state.young.get(path).copied());
+        if before.is_none() {
+            let record = self.find(&mut state, path).unwrap_or_default();
+            before = record.map(|record| record.digest);
+        }
+        let reread = state.new.contains_key(path) || state.young.contains_key(path) || keyed;
+        state.unsteady |= reread && before.is_some_and(|before| before != digest);
         if stamp.mtime.max(stamp.ctime) >= self.begun - TICK {
+            state.young.insert(path.clone(), digest);
             return Ok(());
         }
-        let mut state = self.lock();
         state.changed = true;
         state.new.insert(path.clone(), Record { stamp, digest });
         if state.new.len() >= HELD {
             self.merge(&mut state).map_err(lost)?;
         }
         Ok(())
+    }
+
+    /// Whether a file was changed while the build read the directory: then a layer may not be what its key says.
+    pub fn is_unsteady(&self) -> bool {
+        self.lock().unsteady
     }
 
     /// Keeps what is new for later builds.
@@ -304,6 +323,7 @@ mod tests {
                     &path(text),
                     stamp(number as u64),
                     Digest::of(text.as_bytes()),
+                    false,
                 )
                 .unwrap();
         }
@@ -315,8 +335,12 @@ mod tests {
         }
         assert_eq!(index.get(&path("a"), &stamp(9)), None);
         assert_eq!(index.get(&path("a/y"), &stamp(1)), None);
-        index.put(&path("a"), stamp(8), Digest::of(b"new")).unwrap();
-        index.put(&path("d"), stamp(4), Digest::of(b"d")).unwrap();
+        index
+            .put(&path("a"), stamp(8), Digest::of(b"new"), false)
+            .unwrap();
+        index
+            .put(&path("d"), stamp(4), Digest::of(b"d"), false)
+            .unwrap();
         assert_eq!(index.get(&path("a"), &stamp(8)), Some(Digest::of(b"new")));
         index.save().unwrap();
         let index = open();
@@ -333,7 +357,7 @@ mod tests {
         let mut fresh = stamp(1);
         fresh.ctime = index.begun - TICK / 2;
         index
-            .put(&ImagePath::clean("a"), fresh, Digest::of(b"a"))
+            .put(&ImagePath::clean("a"), fresh, Digest::of(b"a"), false)
             .unwrap();
         assert_eq!(index.get(&ImagePath::clean("a"), &fresh), None);
     }
@@ -345,7 +369,7 @@ mod tests {
         let name = Digest::of(b"/context");
         let index = StatIndex::open(&store, &name).unwrap();
         index
-            .put(&ImagePath::clean("a"), stamp(1), Digest::of(b"a"))
+            .put(&ImagePath::clean("a"), stamp(1), Digest::of(b"a"), false)
             .unwrap();
         index.save().unwrap();
         let file = store.cache_path(FOLDER, &name.hex());
@@ -359,5 +383,45 @@ mod tests {
             let index = StatIndex::open(&store, &name).unwrap();
             assert_eq!(index.get(&ImagePath::clean("a"), &stamp(1)), None);
         }
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_noticed() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let open = || StatIndex::open(&store, &Digest::of(b"/context")).unwrap();
+        let path = ImagePath::clean("a");
+        let young = |index: &StatIndex| Stamp {
+            ctime: index.begun,
+            ..stamp(1)
+        };
+        for old in [true, false] {
+            let index = open();
+            let look = if old { stamp(1) } else { young(&index) };
+            index.put(&path, look, Digest::of(b"one"), false).unwrap();
+            index.put(&path, look, Digest::of(b"one"), true).unwrap();
+            assert!(!index.is_unsteady());
+            index
+                .put(&path, young(&index), Digest::of(b"two"), true)
+                .unwrap();
+            assert!(index.is_unsteady(), "{old}");
+        }
+        let index = open();
+        index
+            .put(&path, stamp(1), Digest::of(b"one"), false)
+            .unwrap();
+        index.save().unwrap();
+        // A key vouched for what an earlier build knew; then the file was another one.
+        let index = open();
+        index
+            .put(&path, stamp(2), Digest::of(b"two"), true)
+            .unwrap();
+        assert!(index.is_unsteady());
+        // Without a key, it was only changed since that build.
+        let index = open();
+        index
+            .put(&path, stamp(2), Digest::of(b"two"), false)
+            .unwrap();
+        assert!(!index.is_unsteady());
     }
 }
