@@ -941,7 +941,16 @@ proptest::proptest! {
             let inode = |name| fs::symlink_metadata(root.join(name)).ok().map(|found| found.ino());
             inode("one") == inode("two") && inode("one").is_some()
         };
-        assert_eq!(shown(&root, encoding, &table), shown(&again, encoding, &other));
+        // A directory in which something came and went has another time, and that alone is no change.
+        let shown = |root: &Path, table: &SideTable| {
+            let timeless = |line: String| match line.rsplit_once(' ') {
+                Some((rest, _)) if line.contains(" dir ") => rest.to_owned(),
+                _ => line,
+            };
+            let lines = shown(root, encoding, table);
+            lines.into_iter().map(timeless).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&root, &table), shown(&again, &other));
         if group(&again) {
             assert!(group(&root));
         }
