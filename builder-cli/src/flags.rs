@@ -312,11 +312,13 @@ pub(crate) struct DockerFlags {
     /// Accepted: the image is always in the store
     #[arg(long, hide = true)]
     pub(crate) load: bool,
-    /// Refused by name
-    #[arg(long, hide = true)]
+    /// Cache of other machines to look steps up in: type=registry,ref=NAME, type=local,src=DIR, or the NAME of an image
+    /// that carries its record (repeatable)
+    #[arg(long, value_name = "SPEC")]
     pub(crate) cache_from: Vec<String>,
-    /// Refused by name
-    #[arg(long, hide = true)]
+    /// Cache for other machines to write: type=registry,ref=NAME, type=local,dest=DIR, each with mode=min|max, or type=inline
+    /// (repeatable)
+    #[arg(long, value_name = "SPEC")]
     pub(crate) cache_to: Vec<String>,
     /// Refused by name
     #[arg(long, hide = true)]

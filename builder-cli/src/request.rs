@@ -1,5 +1,6 @@
 //! Flags and environment -> a request that the library takes. All refusals about flags are here.
 
+mod cache;
 mod contexts;
 mod docker;
 mod elsewhere;
@@ -59,6 +60,13 @@ pub(crate) fn make(
     request
         .no_cache_filter
         .clone_from(&flags.docker.no_cache_filter);
+    let caches = cache::parse(
+        &flags.docker.cache_from,
+        &flags.docker.cache_to,
+        &request.build_args,
+        &environment.directory,
+    )?;
+    (request.cache_from, request.cache_to) = (caches.from, caches.to);
     request.run = run::options(&flags.run, environment)?;
     request.epoch = epoch(flags, environment)?;
     request.ignore_syntax = flags.ignore_syntax;

@@ -11,7 +11,6 @@ use crate::flags::DockerFlags;
 /// Refuses, with the reason, what rbuild can't do. None is swallowed.
 pub(super) fn refuse(flags: &DockerFlags) -> Result<()> {
     const NO_GROUPS: &str = "an ordinary user can limit no memory and no processors";
-    const NO_CACHE: &str = "the build cache of this version is this machine's own";
     const NO_DAEMON: &str = "there is no daemon that could be told";
     let attestation =
         |value: &Option<String>| value.as_deref().is_some_and(|value| value != "false");
@@ -32,8 +31,6 @@ pub(super) fn refuse(flags: &DockerFlags) -> Result<()> {
             "--allow",
             "rbuild has no more rights than its caller; `network.host` is accepted",
         ),
-        (!flags.cache_from.is_empty(), "--cache-from", NO_CACHE),
-        (!flags.cache_to.is_empty(), "--cache-to", NO_CACHE),
         (flags.builder.is_some(), "--builder", NO_DAEMON),
         (flags.isolation.is_some(), "--isolation", NO_DAEMON),
         (flags.cgroup_parent.is_some(), "--cgroup-parent", NO_DAEMON),

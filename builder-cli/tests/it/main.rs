@@ -17,6 +17,7 @@ mod reference;
 mod registry;
 mod remote;
 mod run;
+mod shared_cache;
 
 use std::path::{Path, PathBuf};
 

@@ -7,27 +7,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::build::lending::Lenders;
 use crate::build::request::BuildRequest;
-use crate::build::rewrite;
+use crate::build::sharing::{Export, Sharing};
 use crate::build::stage::{self, Shared};
 use crate::cache::recent::family;
+use crate::cache::shared::{Record, StepRecord};
 use crate::cache::stat_index::StatIndex;
 use crate::cache::{self, Blob, Cache, Entry, Key};
-use crate::digest::Digest;
+use crate::digest::{DiffId, Digest};
 use crate::error::Result;
 use crate::event::{Event, Reason, StepId};
 use crate::image::Layer;
 use crate::layer::{Layer as NewLayer, LayerOptions};
 use crate::oci::Descriptor;
-use crate::plan::PlannedStage;
+use crate::plan::step::StageBase;
+use crate::plan::{Plan, PlannedStage};
 use crate::store::Store;
 
 /// The cache as one build uses it.
-#[derive(Debug)]
 pub(crate) struct Caching<'a> {
-    cache: Cache,
+    pub(super) cache: Cache,
     /// How this build writes layers.
-    form: String,
+    pub(super) form: String,
     /// What tells this Dockerfile from others.
     place: String,
     /// Nothing is looked up.
@@ -37,6 +39,14 @@ pub(crate) struct Caching<'a> {
     indexes: Mutex<BTreeMap<PathBuf, Arc<StatIndex>>>,
     /// Keys of this build, which are no earlier ones.
     own: Mutex<BTreeSet<Digest>>,
+    /// The caches of other machines.
+    pub(super) sharing: &'a Sharing<'a>,
+    /// Where the layers are that were found and aren't here.
+    pub(super) lenders: &'a Lenders<'a>,
+    /// The stages whose layers are layers of the image, by their indexes.
+    pub(super) in_image: BTreeSet<usize>,
+    /// All that this build found or made, for a record within the image.
+    records: Mutex<BTreeMap<Digest, Record>>,
 }
 
 /// What became of a step.
@@ -83,7 +93,14 @@ impl Asked<'_> {
 
 impl<'a> Caching<'a> {
     /// The cache of a store, for layers written as `options` says.
-    pub(crate) fn new(store: &Store, options: &LayerOptions, request: &'a BuildRequest) -> Self {
+    pub(crate) fn new(
+        store: &Store,
+        options: &LayerOptions,
+        request: &'a BuildRequest,
+        plan: &Plan,
+        sharing: &'a Sharing<'a>,
+        lenders: &'a Lenders<'a>,
+    ) -> Self {
         let context = request.context.directory().map(Path::display);
         let context = context.map_or_else(String::new, |path| path.to_string());
         Self {
@@ -94,12 +111,11 @@ impl<'a> Caching<'a> {
             off_stages: &request.no_cache_filter,
             indexes: Mutex::default(),
             own: Mutex::default(),
+            sharing,
+            lenders,
+            in_image: in_image(plan),
+            records: Mutex::default(),
         }
-    }
-
-    /// The cache itself.
-    pub(crate) fn cache(&self) -> &Cache {
-        &self.cache
     }
 
     /// The index of a directory of the host.
@@ -148,8 +164,9 @@ impl<'a> Caching<'a> {
     /// before.
     pub(crate) fn is_new(&self, asked: &Asked<'_>) -> bool {
         let known = self.cache.recent(&asked.family());
+        let shared = !self.sharing.caches().is_empty() && !self.is_off(asked.stage);
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        self.is_off(asked.stage) || known.iter().all(|key| own.contains(key))
+        !shared && (self.is_off(asked.stage) || known.iter().all(|key| own.contains(key)))
     }
 
     /// Remembers a key as the newest of its place.
@@ -207,39 +224,81 @@ impl<'a> Caching<'a> {
         };
         // What was changed while it was read may not be what the key says: it is a layer, but not for later builds.
         if !self.is_unsteady() {
-            self.cache.put(key, made.diff_id, blob)?;
+            self.cache.put(key, made.diff_id, blob.clone())?;
             self.remember(asked, key)?;
+            self.report_step(asked, key, made.diff_id, Some(blob));
         }
         Ok(Layer::made(made.descriptor.clone(), made.diff_id))
     }
 
-    /// The layer that is known under a key, if its blob is here, or can be written from one that is.
-    fn find(&self, asked: &Asked<'_>, key: &Key) -> Result<Option<Layer>> {
-        let Some(entry) = self.cache.get(key) else {
-            return Ok(None);
-        };
-        let store = asked.shared.store;
-        let here = |blob: &&Blob| {
-            let size = store.blob_size(&blob.descriptor.digest);
-            size.is_ok_and(|size| size == Some(blob.descriptor.size))
-        };
-        let wanted = entry.blobs.iter().find(|blob| blob.form == self.form);
-        if let Some(blob) = wanted.filter(here) {
-            return Ok(Some(layer(&entry, blob)));
+    /// What a selection of files holds, as this machine or another one knows.
+    pub(crate) fn selection(&self, stage: &PlannedStage, key: &Key) -> Result<Option<Digest>> {
+        let mut known = self.cache.selection(key);
+        if known.is_none() && !self.is_off(stage) {
+            let mut caches = self.sharing.caches().iter();
+            known = caches.find_map(|cache| cache.selection(key));
+            if let Some(files) = &known {
+                self.cache.put_selection(key, files)?;
+            }
         }
-        let Some(other) = entry.blobs.iter().find(here) else {
-            return Ok(None);
+        if let Some(files) = known {
+            self.report_selection(key, files);
+        }
+        Ok(known)
+    }
+
+    /// Remembers what a selection holds.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) fn put_selection(&self, key: &Key, files: Digest) -> Result<()> {
+        self.report_selection(key, files);
+        self.cache.put_selection(key, &files)
+    }
+
+    fn report_selection(&self, key: &Key, files: Digest) {
+        let key = key.clone();
+        self.report(Record::Selection { key, files }, false, false);
+    }
+
+    /// Tells what a step's result is to those who share it.
+    pub(super) fn report_step(
+        &self,
+        asked: &Asked<'_>,
+        key: &Key,
+        identity: DiffId,
+        blob: Option<Blob>,
+    ) {
+        let entry = Entry {
+            key: key.clone(),
+            identity,
+            blobs: blob.into_iter().collect(),
         };
-        let made = rewrite::layer(asked.shared, &layer(&entry, other), asked.id)?;
-        let blob = Blob {
-            form: self.form.clone(),
-            diff_id: made.diff_id,
-            descriptor: made.descriptor.clone(),
-        };
-        self.cache.put(key, entry.identity, blob)?;
-        let mut rewritten = Layer::made(made.descriptor, made.diff_id);
-        rewritten.identity = entry.identity;
-        Ok(Some(rewritten))
+        let record = Record::Step(Box::new(StepRecord { entry, index: None }));
+        let in_image = self.in_image.contains(&asked.stage.index);
+        let anew = self.lenders.lending.is_struck(&key.digest());
+        self.report(record, in_image, anew);
+    }
+
+    fn report(&self, record: Record, in_image: bool, anew: bool) {
+        let mut own = record.clone();
+        if let (Record::Step(step), false) = (&mut own, in_image) {
+            step.entry.blobs.clear();
+        }
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.insert(own.key().digest(), own);
+        drop(records);
+        self.sharing.send(Export {
+            record,
+            in_image,
+            anew,
+        });
+    }
+
+    /// What this build found or made, in the order of the keys' digests; blobs are named of the image's layers only.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.values().cloned().collect()
     }
 
     /// The reason of a step that is known, but whose layer is not here any more.
@@ -264,11 +323,16 @@ impl<'a> Caching<'a> {
     }
 }
 
-fn layer(entry: &Entry, blob: &Blob) -> Layer {
-    Layer {
-        descriptor: blob.descriptor.clone(),
-        diff_id: blob.diff_id,
-        identity: entry.identity,
-        fresh: false,
+/// The target and the stages that it is based on, one on the other.
+fn in_image(plan: &Plan) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    let mut next = Some(plan.target);
+    while let Some(index) = next.filter(|index| found.insert(*index)) {
+        let stage = plan.stages.iter().find(|stage| stage.index == index);
+        next = stage.and_then(|stage| match stage.base {
+            StageBase::Stage(base) => Some(base),
+            _ => None,
+        });
     }
+    found
 }

@@ -33,7 +33,7 @@ pub(crate) struct Images<'a> {
 }
 
 /// What a stage starts from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Found {
     /// Nothing, or an earlier stage.
     Nothing,

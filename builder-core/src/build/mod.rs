@@ -5,12 +5,15 @@
 mod arrival;
 mod caching;
 mod copy;
+mod deliver;
 pub mod elsewhere;
 mod finder;
 pub mod git;
 mod images;
 mod keys;
 mod layer;
+mod lending;
+mod lookup;
 mod owner;
 mod permissions;
 mod planning;
@@ -19,12 +22,14 @@ pub mod request;
 mod rewrite;
 mod run;
 mod schedule;
+mod sharing;
 mod stage;
 mod step;
 mod target;
 mod unpack;
 mod workdir;
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use crate::context::Context;
@@ -32,22 +37,25 @@ use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, ImageId};
 use crate::error::Result;
 use crate::event::{Event, EventSink};
-use crate::image::{Committed, Image};
+use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::layer::LayerOptions;
-use crate::output::{self, Bundle, Output};
+use crate::output::{self};
 use crate::plan::Plan;
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::Registry;
 use crate::registry::retry::SystemClock;
-use crate::store::{BlobSource as _, Store};
+use crate::store::Store;
 use crate::timestamp::Timestamp;
 use caching::Caching;
-use images::Images;
+use deliver::{built, commit, deliver};
+use images::{Found, Images};
+use lending::{Lenders, Lending};
 use remote::Remote;
 use request::{BuildRequest, ContextSource};
 use run::Runner;
+use sharing::Sharing;
 use stage::Shared;
 
 /// What a build made.
@@ -78,8 +86,11 @@ pub fn build(
 ) -> Result<Built> {
     request.outputs.iter().try_for_each(output::check)?;
     let outputs = std::mem::take(&mut request.outputs);
+    let purpose = Purpose::Build {
+        bytes: !outputs.is_empty(),
+    };
     let request = &request;
-    with_result(store, request, false, events, interrupt, |done| {
+    with_result(store, request, purpose, events, interrupt, |done| {
         let image = done.image.unwrap_or_default();
         let committed = commit(done.shared, image, request)?;
         deliver(done.shared, &committed, outputs, request, done.registry)?;
@@ -99,7 +110,16 @@ pub fn why(
     events: &dyn EventSink,
     interrupt: &Interrupt,
 ) -> Result<()> {
-    with_result(store, request, true, events, interrupt, |_| Ok(()))
+    with_result(store, request, Purpose::Ask, events, interrupt, |_| Ok(()))
+}
+
+/// What the corridor is walked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To know what would be executed.
+    Ask,
+    /// For the image; `bytes` says that its layers' bytes are needed here.
+    Build { bytes: bool },
 }
 
 /// What the corridor has at its end.
@@ -113,7 +133,7 @@ struct Done<'d, 'a> {
 fn with_result<T>(
     store: &Store,
     request: &BuildRequest,
-    only_asks: bool,
+    purpose: Purpose,
     events: &dyn EventSink,
     interrupt: &Interrupt,
     finish: impl FnOnce(Done<'_, '_>) -> Result<T>,
@@ -136,10 +156,9 @@ fn with_result<T>(
     planned.add_ignored_sources(context.as_ref());
     tell_warnings(request, &mut planned.warnings, events)?;
     let plan = &planned.plan;
-    let runner = if only_asks {
-        None
-    } else {
-        find_runner(plan, store, request, events, interrupt)?
+    let runner = match purpose {
+        Purpose::Ask => None,
+        Purpose::Build { .. } => find_runner(plan, store, request, events, interrupt)?,
     };
     let epoch = plan.epoch.map(Timestamp::from_seconds).or(request.epoch);
     let options = LayerOptions {
@@ -147,7 +166,13 @@ fn with_result<T>(
         epoch,
         threads: request.threads.max(1),
     };
-    let caching = Caching::new(store, &options, request);
+    let lending = Lending::default();
+    let lenders = Lenders {
+        registry: registry.as_ref(),
+        lending: &lending,
+    };
+    let sharing = Sharing::open(request, &lenders, events)?;
+    let caching = Caching::new(store, &options, request, plan, &sharing, &lenders);
     let shared = Shared {
         file: &request.dockerfile,
         store,
@@ -162,22 +187,73 @@ fn with_result<T>(
         now: epoch.unwrap_or(request.now),
         runner: runner.as_ref(),
         run: &request.run,
-        only_asks,
+        only_asks: purpose == Purpose::Ask,
         caching: &caching,
         context_path: request.context.directory(),
         plan,
         events,
-        source: registry.as_ref().map(|registry| registry as _),
+        source: Some(&lenders),
         interrupt,
     };
-    announce(&shared);
-    let executed = schedule::execute(&shared, planned.bases, &Mutex::new(images), request.jobs);
-    caching.save()?;
-    finish(Done {
-        shared: &shared,
-        image: executed?,
-        registry: registry.as_ref(),
+    let images = Mutex::new(images);
+    let result = while_exporting(&sharing, store, &lenders, || {
+        let image = execute(&shared, &planned.bases, &images, request.jobs, purpose)?;
+        finish(Done {
+            shared: &shared,
+            image,
+            registry: registry.as_ref(),
+        })
+    });
+    let exported = sharing.finish(events);
+    result.and_then(|result| exported.map(|()| result))
+}
+
+/// Does a build's work while other threads export what it makes.
+fn while_exporting<T>(
+    sharing: &Sharing<'_>,
+    store: &Store,
+    lenders: &Lenders<'_>,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    std::thread::scope(|scope| {
+        for _ in 0..sharing.workers() {
+            scope.spawn(|| sharing.work(store, lenders));
+        }
+        let _closing = sharing.closing();
+        work()
     })
+}
+
+/// Executes the plan: again where a layer that was counted on can't be had, without counting on it.
+fn execute(
+    shared: &Shared<'_>,
+    bases: &BTreeMap<usize, Found>,
+    images: &Mutex<Images<'_>>,
+    jobs: usize,
+    purpose: Purpose,
+) -> Result<Option<Image>> {
+    announce(shared);
+    loop {
+        let executed = schedule::execute(shared, bases.clone(), images, jobs);
+        let settled = executed.and_then(|mut image| {
+            if let (Some(image), Purpose::Build { bytes }) = (&mut image, purpose) {
+                shared.caching.settle(shared, image, bytes)?;
+            }
+            Ok(image)
+        });
+        shared.caching.save()?;
+        let again = shared.caching.begin_anew();
+        match settled {
+            Err(error) if again && !shared.interrupt.is_set() => {
+                let message = format!(
+                    "a cached layer can't be had and is made anew: {}",
+                    error.message()
+                );
+                shared.events.send(Event::Notice { message });
+            }
+            settled => return settled,
+        }
+    }
 }
 
 /// Refuses a build over findings that the file says to be errors, and tells the others.
@@ -209,34 +285,6 @@ fn find_runner<'a>(
         events.send(Event::Notice { message });
     }
     Ok(runner)
-}
-
-/// Writes the outputs, sends the image to its registries, and gives it its names, in this order.
-fn deliver(
-    shared: &Shared<'_>,
-    committed: &Committed,
-    outputs: Vec<Output>,
-    request: &BuildRequest,
-    registry: Option<&Registry<'_>>,
-) -> Result<()> {
-    let store = shared.store;
-    let bundle = Bundle {
-        image: committed,
-        references: &request.references,
-        time: shared.now,
-        epoch: shared.options.epoch,
-    };
-    if let (Some(registry), false) = (registry, outputs.is_empty()) {
-        let layers = committed.layers.iter().map(|layer| &layer.descriptor);
-        registry.fetch(store, &store.missing(layers)?)?;
-    }
-    for mut output in outputs {
-        output::write(store, &bundle, &mut output, shared.events, shared.interrupt)?;
-    }
-    if let (Some(registry), true) = (registry, request.push) {
-        registry.push(store, &committed.manifest, &request.references)?;
-    }
-    tag(shared, committed, &request.references)
 }
 
 /// The registries, where the request gives the means to reach them.
@@ -315,41 +363,4 @@ fn announce(shared: &Shared<'_>) {
         stages: count(shared.plan.stages.len()),
         file: shared.file.clone(),
     });
-}
-
-fn commit(shared: &Shared<'_>, mut image: Image, request: &BuildRequest) -> Result<Committed> {
-    image.config.created = Some(shared.now.to_rfc3339());
-    let committed = image.commit(shared.store, request.annotations.clone())?;
-    Ok(committed)
-}
-
-/// Gives the image its names, when everything else is done.
-fn tag(shared: &Shared<'_>, committed: &Committed, references: &[Reference]) -> Result<()> {
-    for reference in references {
-        let tag = reference.tag().unwrap_or("latest");
-        shared
-            .store
-            .tag(&reference.to_string(), tag, &committed.manifest)?;
-    }
-    let references = references.iter().map(Reference::familiar).collect();
-    let digest = committed.digest();
-    shared
-        .events
-        .send(Event::ImageWritten { references, digest });
-    Ok(())
-}
-
-fn built(committed: &Committed, references: Vec<Reference>, plan: &Plan) -> Built {
-    let target = plan.stages.iter().find(|stage| stage.index == plan.target);
-    Built {
-        digest: committed.digest(),
-        image_id: ImageId(committed.config.digest),
-        references,
-        platform: target.map_or_else(Platform::host, |stage| stage.platform.clone()),
-        layer_bytes: committed
-            .layers
-            .iter()
-            .map(|layer| layer.descriptor.size)
-            .sum(),
-    }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::build::elsewhere::FetchedTree;
 use crate::build::git::GitOptions;
+use crate::cache::shared::{CacheFrom, CacheTarget, CacheTo};
 use crate::http::Transport;
 use crate::image::layout_source::Wanted;
 use crate::layer::Compression;
@@ -67,6 +68,10 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// `--no-cache-filter`: the stages of which every step is executed.
     pub no_cache_filter: Vec<String>,
+    /// `--cache-from`: caches of other machines, in the order in which they are asked.
+    pub cache_from: Vec<CacheFrom>,
+    /// `--cache-to`: where results go for other machines.
+    pub cache_to: Vec<CacheTo>,
     /// How RUN is executed.
     pub run: RunOptions,
     /// `--push`: whether the result goes to the registries of its references.
@@ -254,9 +259,17 @@ impl BuildRequest {
             pull: PullPolicy::default(),
             no_cache: false,
             no_cache_filter: Vec::new(),
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
             run: RunOptions::default(),
             push: false,
         }
+    }
+
+    /// Whether the image carries its own cache record.
+    pub(crate) fn has_inline_cache(&self) -> bool {
+        let mut targets = self.cache_to.iter();
+        targets.any(|to| to.target == CacheTarget::Inline)
     }
 
     /// The part that the plan is made from.

@@ -6,7 +6,6 @@
 use crate::build::stage::Shared;
 use crate::entry::EntryKind;
 use crate::error::Result;
-use crate::event::StepId;
 use crate::image::Layer;
 use crate::layer::{Layer as NewLayer, LayerData, LayerWriter, Mark, index_layer};
 
@@ -14,7 +13,7 @@ use crate::layer::{Layer as NewLayer, LayerData, LayerWriter, Mark, index_layer}
 ///
 /// # Errors
 /// A blob that is damaged, and those of the store.
-pub(crate) fn layer(shared: &Shared<'_>, layer: &Layer, _: StepId) -> Result<NewLayer> {
+pub(crate) fn layer(shared: &Shared<'_>, layer: &Layer) -> Result<NewLayer> {
     let store = shared.store;
     let (_, index) = index_layer(store, &layer.descriptor, Some(&layer.diff_id))?;
     let mut data = LayerData::open(store, &layer.descriptor, &layer.diff_id)?;

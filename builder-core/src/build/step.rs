@@ -125,10 +125,10 @@ fn copy(
     };
     let mut key = keys::copy(asked, so_far.layers, so_far.base, step);
     let memo = keys::selection(&source, step);
-    if let Some(known) = memo
+    let known = memo
         .as_ref()
-        .and_then(|memo| caching.cache().selection(memo))
-    {
+        .map(|memo| caching.selection(finder.stage, memo));
+    if let Some(known) = known.transpose()?.flatten() {
         key.set("files", known.to_string());
         return caching.through(asked, &key, |previous| {
             let arrivals = arrival::collect(&whole, &heredocs)?;
@@ -154,7 +154,7 @@ fn copy(
     let files = reader.arrivals(&arrivals)?;
     key.set("files", files.to_string());
     if let Some(memo) = memo {
-        caching.cache().put_selection(&memo, &files)?;
+        caching.put_selection(&memo, files)?;
     }
     caching.through(asked, &key, |previous| {
         make(same.then_some(arrivals), previous)
@@ -232,9 +232,12 @@ fn run(
 
 /// The digest of what a bind mount shows.
 fn mounted(finder: &Finder<'_, '_, '_>, source: &Source<'_>, path: &str) -> Result<Digest> {
-    let cache = finder.shared.caching.cache();
+    let caching = finder.shared.caching;
     let memo = keys::mounted(source, path);
-    if let Some(known) = memo.as_ref().and_then(|memo| cache.selection(memo)) {
+    let known = memo
+        .as_ref()
+        .map(|memo| caching.selection(finder.stage, memo));
+    if let Some(known) = known.transpose()?.flatten() {
         return Ok(known);
     }
     let wanted = ImagePath::clean([b"/", path.as_bytes()].concat());
@@ -249,7 +252,7 @@ fn mounted(finder: &Finder<'_, '_, '_>, source: &Source<'_>, path: &str) -> Resu
     };
     let files = reader.tree(source.tree(), node)?;
     if let Some(memo) = memo {
-        cache.put_selection(&memo, &files)?;
+        caching.put_selection(&memo, files)?;
     }
     Ok(files)
 }

@@ -9,6 +9,8 @@
 //! cache/selections/<key>   the digest of what a COPY takes from a stage or an image
 //! ```
 //!
+//! `shared` are the caches of other machines.
+//!
 //! A damaged file is as good as none: an entry is believed only if its parts have the digest that it is named by, and
 //! a blob is verified by whoever reads it. Semantics: `docs/cache.md`.
 
@@ -16,6 +18,7 @@ pub mod key;
 pub mod listing;
 pub mod prune;
 pub mod recent;
+pub mod shared;
 pub mod stat_index;
 
 use std::io::Write as _;
@@ -111,6 +114,22 @@ impl Cache {
             &key.digest(),
             &serde_json::to_vec(&entry).map_err(lost)?,
         )
+    }
+
+    /// Keeps what another cache knows of a step; a result of this machine's own gives way to another one.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn put_entry(&self, entry: &Entry) -> Result<()> {
+        for blob in &entry.blobs {
+            self.put(&entry.key, entry.identity, blob.clone())?;
+        }
+        let known = self.get(&entry.key);
+        if known.is_some_and(|known| known.identity == entry.identity) {
+            return Ok(());
+        }
+        let text = serde_json::to_vec(entry).map_err(lost)?;
+        self.write(STEPS, &entry.key.digest(), &text)
     }
 
     /// Says that an entry was useful: what wasn't for longest is deleted first.

@@ -82,6 +82,11 @@ impl<'s> View<'s> {
         match self.elsewhere(layer)? {
             None => Ok(crate::layer::index_layer(store, blob, Some(&layer.diff_id))?.1),
             Some(source) => {
+                if source.bring_index(store, &layer.diff_id)?
+                    && let Some(index) = LayerIndex::open(store, &layer.diff_id)?
+                {
+                    return Ok(index);
+                }
                 let mut stream = source.open(store, blob)?;
                 let index = index_stream(store, &mut *stream, blob, &layer.diff_id);
                 index.map_err(cause)

@@ -72,6 +72,14 @@ impl LayerIndex {
         Self::new(Backing::Temporary(file), path)
     }
 
+    /// The file of an index that has no name yet.
+    pub(super) fn into_temporary(self) -> Option<TemporaryFile> {
+        match self.file {
+            Backing::Temporary(file) => Some(file),
+            Backing::Kept(_) => None,
+        }
+    }
+
     fn new(file: Backing, path: PathBuf) -> Result<Self> {
         let mut index = Self {
             file,

@@ -3,6 +3,7 @@
 //! Follows the OCI distribution specification 1.1. Credentials, time and the network are handed in; what comes is
 //! verified while it streams, and nothing that is not what it should be enters the store.
 
+mod artifact;
 pub mod auth;
 mod blob_reader;
 mod challenge;

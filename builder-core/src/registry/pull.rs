@@ -132,7 +132,11 @@ impl Registry<'_> {
     }
 
     /// Asks one server for what a reference names.
-    fn top_at(&self, place: &Place, reference: &Reference) -> Result<(Descriptor, Vec<u8>)> {
+    pub(super) fn top_at(
+        &self,
+        place: &Place,
+        reference: &Reference,
+    ) -> Result<(Descriptor, Vec<u8>)> {
         let response =
             self.manifest_request(place, Action::Pull, "GET", &wanted_name(reference))?;
         let told = response.header("docker-content-digest").map(str::parse);

@@ -133,7 +133,7 @@ impl Registry<'_> {
         Err(last)
     }
 
-    fn push_blob(&self, store: &Store, blob: &Descriptor, place: &Place) -> Result<()> {
+    pub(super) fn push_blob(&self, store: &Store, blob: &Descriptor, place: &Place) -> Result<()> {
         let target = origin_of(&place.reference);
         let how = if self.has_blob(place, Action::Push, &blob.digest)? {
             Settled::Exists
@@ -194,7 +194,7 @@ impl Registry<'_> {
     }
 
     /// Sends a blob in one request; begins anew where that breaks.
-    fn upload(
+    pub(super) fn upload(
         &self,
         place: &Place,
         blob: &Descriptor,

@@ -8,7 +8,7 @@ use std::io::{self, Read, Write as _};
 use super::error::{Error, Result};
 use super::sidecar::Sidecar;
 use super::{BlobWriter, Store};
-use crate::digest::Digest;
+use crate::digest::{DiffId, Digest};
 use crate::oci::Descriptor;
 
 /// Lines that are remembered of one blob.
@@ -28,6 +28,14 @@ pub trait BlobSource: Sync + std::fmt::Debug {
     /// # Errors
     /// Where nothing is known of a blob, or the registry refuses, or the bytes are not what they should be.
     fn fetch(&self, store: &Store, blobs: &[Descriptor]) -> crate::Result<()>;
+
+    /// Brings the index of a layer into the store, where somebody has it ready; gives whether it did.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn bring_index(&self, _store: &Store, _diff_id: &DiffId) -> crate::Result<bool> {
+        Ok(false)
+    }
 }
 
 impl Store {

@@ -1,0 +1,302 @@
+//! `--cache-from` and `--cache-to`: `type=…` with fields as comma-separated values, or an image's name alone.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use builder_core::Result;
+use builder_core::cache::shared::{CacheFrom, CacheMode, CacheTarget, CacheTo};
+use builder_core::reference::Reference;
+
+use super::usage;
+
+/// The build argument by which Docker's users ask for a record within the image.
+const INLINE_ARGUMENT: &str = "BUILDKIT_INLINE_CACHE";
+
+/// A record within the image.
+const INLINE: CacheTo = CacheTo {
+    target: CacheTarget::Inline,
+    mode: CacheMode::Min,
+    ignore_error: false,
+};
+
+/// What the flags say of caches of other machines.
+#[derive(Debug, Default)]
+pub(super) struct Caches {
+    /// Those to read.
+    pub(super) from: Vec<CacheFrom>,
+    /// Those to write.
+    pub(super) to: Vec<CacheTo>,
+}
+
+/// Reads both flags. `directory` is what relative paths start from.
+pub(super) fn parse(
+    from: &[String],
+    to: &[String],
+    arguments: &BTreeMap<String, String>,
+    directory: &Path,
+) -> Result<Caches> {
+    let mut caches = Caches::default();
+    for spec in from {
+        caches.from.push(one_from(spec, directory)?);
+    }
+    for spec in to {
+        caches.to.push(one_to(spec, directory)?);
+    }
+    let asked = arguments.get(INLINE_ARGUMENT);
+    let plain = |one: &CacheFrom| matches!(one, CacheFrom::Image(_));
+    // Who reads a record from an image wants the next image to have one.
+    let wanted =
+        asked.is_some_and(|value| value == "1" || value == "true") || caches.from.iter().any(plain);
+    let inline = |to: &CacheTo| to.target == CacheTarget::Inline;
+    if wanted && !caches.to.iter().any(inline) {
+        caches.to.push(INLINE);
+    }
+    Ok(caches)
+}
+
+fn one_from(spec: &str, directory: &Path) -> Result<CacheFrom> {
+    const FLAG: &str = "--cache-from";
+    if !spec.contains('=') {
+        return Ok(CacheFrom::Image(reference(FLAG, spec)?));
+    }
+    let mut fields = Fields::read(FLAG, spec)?;
+    let cache = match fields.kind()?.as_str() {
+        "registry" => CacheFrom::Registry(reference(FLAG, &fields.needed("ref")?)?),
+        "local" => {
+            // Buildx' choice among several caches in one directory: rbuild keeps one.
+            fields.take("tag");
+            fields.take("digest");
+            CacheFrom::Local(directory.join(fields.needed("src")?))
+        }
+        kind => return Err(unknown(FLAG, kind)),
+    };
+    fields.end("`type`, `ref` and `src`")?;
+    Ok(cache)
+}
+
+fn one_to(spec: &str, directory: &Path) -> Result<CacheTo> {
+    const FLAG: &str = "--cache-to";
+    let whole;
+    let spec = if spec.contains('=') {
+        spec
+    } else if spec == "inline" {
+        "type=inline"
+    } else {
+        whole = format!("type=registry,ref={spec}");
+        &whole
+    };
+    let mut fields = Fields::read(FLAG, spec)?;
+    let kind = fields.kind()?;
+    let mode = match fields.take("mode").as_deref() {
+        None | Some("min") => CacheMode::Min,
+        Some("max") => CacheMode::Max,
+        Some(other) => {
+            return Err(
+                usage(format!("{FLAG} mode=`{other}` is unknown")).with_help(
+                    "write `mode=min` (layers of the image) or `mode=max` (of all stages)",
+                ),
+            );
+        }
+    };
+    let ignore_error = fields.flag("ignore-error", false)?;
+    for format in ["oci-mediatypes", "image-manifest"] {
+        if !fields.flag(format, true)? {
+            return Err(usage(format!("{FLAG} {format}=false can't be honoured"))
+                .with_help(format!("leave {format} out: rbuild writes OCI documents")));
+        }
+    }
+    let target = match kind.as_str() {
+        "registry" => CacheTarget::Registry(reference(FLAG, &fields.needed("ref")?)?),
+        "local" => {
+            fields.take("tag");
+            CacheTarget::Local(directory.join(fields.needed("dest")?))
+        }
+        "inline" => {
+            fields.end("`type`")?;
+            return Ok(INLINE);
+        }
+        kind => return Err(unknown(FLAG, kind)),
+    };
+    fields.end("`type`, `ref`, `dest`, `mode` and `ignore-error`")?;
+    Ok(CacheTo {
+        target,
+        mode,
+        ignore_error,
+    })
+}
+
+fn unknown(flag: &str, kind: &str) -> builder_core::Error {
+    match kind {
+        "gha" | "s3" | "azblob" => usage(format!(
+            "{flag} type={kind} can't be honoured: it needs a service of its own"
+        ))
+        .with_help("any OCI registry will do: `type=registry,ref=REGISTRY/REPOSITORY:TAG`"),
+        _ => usage(format!("{flag} type `{kind}` is unknown"))
+            .with_help("write registry, local, or inline (for --cache-to)"),
+    }
+}
+
+fn reference(flag: &str, text: &str) -> Result<Reference> {
+    let parsed: Reference = text.parse().map_err(|error| {
+        usage(format!("{flag} `{text}`: {error}")).with_help("write `[REGISTRY/]REPOSITORY[:TAG]`")
+    })?;
+    if flag == "--cache-to" && parsed.digest().is_some() {
+        return Err(usage(format!(
+            "{flag} `{text}` has a digest, so it can't be written"
+        ))
+        .with_help("name a tag"));
+    }
+    Ok(parsed)
+}
+
+/// The fields of a specification, taken one by one.
+struct Fields<'s> {
+    flag: &'static str,
+    spec: &'s str,
+    values: BTreeMap<String, String>,
+}
+
+impl<'s> Fields<'s> {
+    fn read(flag: &'static str, spec: &'s str) -> Result<Self> {
+        let mut fields = BTreeMap::new();
+        for field in spec.split(',') {
+            let (key, value) = field.split_once('=').ok_or_else(|| {
+                usage(format!("{flag} `{spec}`: `{field}` is no `key=value`"))
+                    .with_help("write `type=registry,ref=REGISTRY/REPOSITORY:TAG`")
+            })?;
+            fields.insert(key.trim().to_lowercase(), value.trim().to_owned());
+        }
+        Ok(Self {
+            flag,
+            spec,
+            values: fields,
+        })
+    }
+
+    fn take(&mut self, key: &str) -> Option<String> {
+        self.values.remove(key)
+    }
+
+    fn kind(&mut self) -> Result<String> {
+        self.take("type").ok_or_else(|| {
+            usage(format!("{} `{}` has no type", self.flag, self.spec))
+                .with_help("write `type=registry,ref=…` or `type=local,…`")
+        })
+    }
+
+    fn needed(&mut self, key: &str) -> Result<String> {
+        let value = self.take(key).filter(|value| !value.is_empty());
+        value.ok_or_else(|| {
+            usage(format!("{} `{}` has no `{key}`", self.flag, self.spec))
+                .with_help(format!("add `,{key}=…`"))
+        })
+    }
+
+    fn flag(&mut self, key: &str, default: bool) -> Result<bool> {
+        match self.take(key).as_deref() {
+            None => Ok(default),
+            Some("true" | "1") => Ok(true),
+            Some("false" | "0") => Ok(false),
+            Some(other) => Err(usage(format!("{} {key}=`{other}` is unknown", self.flag))
+                .with_help("write true or false")),
+        }
+    }
+
+    fn end(&self, known: &str) -> Result<()> {
+        match self.values.keys().next() {
+            None => Ok(()),
+            Some(key) => Err(usage(format!(
+                "{} `{}`: rbuild has no `{key}`",
+                self.flag, self.spec
+            ))
+            .with_help(format!("it has {known}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caches(from: &[&str], to: &[&str], arguments: &[(&str, &str)]) -> Result<Caches> {
+        let owned = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let arguments = arguments.iter().map(pair).collect();
+        parse(&owned(from), &owned(to), &arguments, Path::new("/w"))
+    }
+
+    #[test]
+    fn every_spelling_of_docker_is_understood() {
+        let image: Reference = "r.example.com/a/b:c".parse().unwrap();
+        let text = "r.example.com/a/b:c";
+        let registry = format!("type=registry,ref={text}");
+        let found = caches(&[text, &registry, "type=local,src=d"], &[], &[]).unwrap();
+        let expected = [
+            CacheFrom::Image(image.clone()),
+            CacheFrom::Registry(image.clone()),
+            CacheFrom::Local("/w/d".into()),
+        ];
+        assert_eq!(found.from, expected);
+        assert_eq!(found.to, [INLINE]);
+        let max = format!("{registry},mode=max,ignore-error=true,oci-mediatypes=true");
+        let found = caches(&[&registry], &[&max, text, "type=local,dest=/d"], &[]).unwrap();
+        let to = |target, mode, ignore_error| CacheTo {
+            target,
+            mode,
+            ignore_error,
+        };
+        let expected = [
+            to(CacheTarget::Registry(image.clone()), CacheMode::Max, true),
+            to(CacheTarget::Registry(image), CacheMode::Min, false),
+            to(CacheTarget::Local("/d".into()), CacheMode::Min, false),
+        ];
+        assert_eq!(found.to, expected);
+    }
+
+    #[test]
+    fn an_image_carries_its_record_when_someone_asks() {
+        for (to, arguments, expected) in [
+            (&["type=inline"][..], &[][..], true),
+            (&["inline"], &[], true),
+            (&[], &[("BUILDKIT_INLINE_CACHE", "1")], true),
+            (&[], &[("BUILDKIT_INLINE_CACHE", "0")], false),
+            (&[], &[], false),
+        ] {
+            let found = caches(&[], to, arguments).unwrap();
+            assert_eq!(found.to == [INLINE], expected, "{to:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (from, to, expected) in [
+            (Some("type=gha"), None, "service of its own"),
+            (Some("type=registry"), None, "has no `ref`"),
+            (Some("type=local,dest=x"), None, "has no `src`"),
+            (Some("ref=a/b"), None, "has no type"),
+            (Some("type=registry,ref=a,x=y"), None, "no `x`"),
+            (Some("Upper/Case"), None, "--cache-from `Upper/Case`"),
+            (None, Some("type=inline,mode=max,ref=x"), "no `ref`"),
+            (None, Some("type=registry,ref=a,mode=all"), "mode=`all`"),
+            (
+                None,
+                Some("type=registry,ref=a,oci-mediatypes=false"),
+                "oci-mediatypes=false",
+            ),
+            (
+                None,
+                Some("type=registry,ref=a,ignore-error=x"),
+                "ignore-error=`x`",
+            ),
+            (
+                None,
+                Some("a/b@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+                "digest",
+            ),
+        ] {
+            let one = |spec: Option<&'static str>| spec.into_iter().collect::<Vec<_>>();
+            let error = caches(&one(from), &one(to), &[]).unwrap_err();
+            assert!(error.message().contains(expected), "{}", error.message());
+        }
+    }
+}

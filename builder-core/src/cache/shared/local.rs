@@ -1,0 +1,111 @@
+//! A shared cache in a directory. It is a store of its own: the same folders, the same locks, the same care.
+
+use std::path::{Path, PathBuf};
+
+use super::{Origin, Record, SharedCache, SharedTarget, StepRecord, blobs_of};
+use crate::cache::{Cache, Entry, Key};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::oci::Descriptor;
+use crate::store::{BlobSource, Lock, Store};
+
+/// A directory with `cache/` and `blobs/`.
+#[derive(Debug)]
+pub struct LocalCache {
+    root: PathBuf,
+}
+
+impl LocalCache {
+    /// A directory to read; none where there is no cache in it.
+    pub fn open(root: &Path) -> Option<Self> {
+        root.join("cache").is_dir().then(|| Self {
+            root: root.to_owned(),
+        })
+    }
+
+    fn read(&self, folder: &str, key: &Key) -> Option<Vec<u8>> {
+        let path = self.root.join("cache").join(folder);
+        std::fs::read(path.join(key.digest().hex())).ok()
+    }
+}
+
+impl SharedCache for LocalCache {
+    fn step(&self, key: &Key) -> Option<StepRecord> {
+        let text = self.read("steps", key)?;
+        let mut entry: Entry = serde_json::from_slice(&text).ok()?;
+        let here = |blob: &Descriptor| {
+            let path = self.root.join("blobs/sha256").join(blob.digest.hex());
+            std::fs::metadata(path).is_ok_and(|found| found.len() == blob.size)
+        };
+        entry.blobs.retain(|blob| here(&blob.descriptor));
+        (entry.key == *key).then_some(StepRecord { entry, index: None })
+    }
+
+    fn selection(&self, key: &Key) -> Option<Digest> {
+        let text = self.read("selections", key)?;
+        std::str::from_utf8(&text).ok()?.trim().parse().ok()
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::Directory(self.root.clone())
+    }
+}
+
+/// A directory to write.
+pub(crate) struct LocalTarget<'a> {
+    store: Store,
+    source: &'a dyn BlobSource,
+    _in_use: Lock,
+}
+
+impl<'a> LocalTarget<'a> {
+    /// Opens the directory, and makes it where it is missing. `source` has the blobs that the build's store lacks.
+    ///
+    /// # Errors
+    /// One that can't be written.
+    pub(crate) fn open(root: &Path, source: &'a dyn BlobSource) -> Result<Self> {
+        let trouble = |error: crate::store::Error| {
+            let message = format!("cannot write a cache to `{}`", root.display());
+            Error::new(ErrorKind::Output, message).with_source(error)
+        };
+        let store = Store::open(root).map_err(trouble)?;
+        Ok(Self {
+            _in_use: store.lock_for_use().map_err(trouble)?,
+            store,
+            source,
+        })
+    }
+
+    fn copy(&self, from: &Store, blob: &Descriptor) -> Result<()> {
+        if self.store.blob_size(&blob.digest)? == Some(blob.size) {
+            return Ok(());
+        }
+        if from.blob_size(&blob.digest)? != Some(blob.size) {
+            self.source.fetch(from, std::slice::from_ref(blob))?;
+        }
+        let writer = self.store.blob_writer()?;
+        let copied = crate::store::origin::store_stream(writer, blob, from.open_blob(blob)?);
+        copied.map_err(|error| {
+            let message = format!("cannot copy {} to the cache", blob.digest);
+            Error::new(ErrorKind::Output, message).with_source(error)
+        })??;
+        Ok(())
+    }
+}
+
+impl SharedTarget for LocalTarget<'_> {
+    fn put(&self, store: &Store, record: &Record, _: bool) -> Result<()> {
+        for blob in blobs_of(record) {
+            self.copy(store, &blob)?;
+        }
+        let cache = Cache::new(&self.store);
+        match record {
+            Record::Step(step) => cache.put_entry(&step.entry),
+            Record::Selection { key, files } => cache.put_selection(key, files),
+        }
+    }
+
+    fn finish(&self) -> Result<()> {
+        Ok(())
+    }
+}

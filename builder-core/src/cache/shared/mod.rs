@@ -1,0 +1,119 @@
+//! Caches that machines share: an OCI registry, a directory, or the record within an image.
+//!
+//! Whoever may write to such a cache chooses what a step's layer holds: it is trusted like a base image. What is
+//! damaged, mixed up or foreign is not: a record counts only under the key that its own parts have, and a blob only
+//! with its digest and diff ID. A cache that can't be reached is as good as none, and a line says so.
+
+pub mod inline;
+mod local;
+mod record;
+mod registry;
+mod registry_target;
+
+use std::path::PathBuf;
+
+pub use local::LocalCache;
+pub(crate) use local::LocalTarget;
+pub use record::{Record, StepRecord};
+pub use registry::RegistryCache;
+pub(crate) use registry_target::RegistryTarget;
+
+use super::key::Key;
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::oci::Descriptor;
+use crate::reference::Reference;
+use crate::store::Store;
+
+/// Where steps are looked up that this machine has not executed: `--cache-from`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheFrom {
+    /// `type=registry,ref=…`: records beside a reference.
+    Registry(Reference),
+    /// An image: the record in its config.
+    Image(Reference),
+    /// `type=local,src=…`: a directory.
+    Local(PathBuf),
+}
+
+/// Where a build's results go for other machines: `--cache-to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheTo {
+    /// The place.
+    pub target: CacheTarget,
+    /// Which layers go along.
+    pub mode: CacheMode,
+    /// Whether a failure is told only, and no error: `ignore-error=true`.
+    pub ignore_error: bool,
+}
+
+/// The place of a [`CacheTo`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheTarget {
+    /// `type=registry,ref=…`.
+    Registry(Reference),
+    /// `type=local,dest=…`: a directory, which is made where it is missing.
+    Local(PathBuf),
+    /// `type=inline`: the image's own config.
+    Inline,
+}
+
+/// Which layers are exported. The records of all steps always are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheMode {
+    /// Those of the image.
+    #[default]
+    Min,
+    /// Those of all stages.
+    Max,
+}
+
+/// Where the bytes are of a record's blobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `REGISTRY/REPOSITORY`.
+    Repository(String),
+    /// A directory that holds `blobs/sha256`.
+    Directory(PathBuf),
+}
+
+/// A shared cache to read.
+pub trait SharedCache: Sync + std::fmt::Debug {
+    /// What it knows of a step; nothing where it can't be asked.
+    fn step(&self, key: &Key) -> Option<StepRecord>;
+
+    /// What it knows of a selection of files: the digest of their list.
+    fn selection(&self, key: &Key) -> Option<Digest>;
+
+    /// Where the blobs of its records are.
+    fn origin(&self) -> Origin;
+}
+
+/// A shared cache to write.
+pub trait SharedTarget: Sync {
+    /// Writes a record, and before it the blobs that it names. `anew` says that what is there is known to be spoilt.
+    ///
+    /// # Errors
+    /// Those of the place.
+    fn put(&self, store: &Store, record: &Record, anew: bool) -> Result<()>;
+
+    /// Ends the export.
+    ///
+    /// # Errors
+    /// Those of the place.
+    fn finish(&self) -> Result<()>;
+}
+
+/// The type of a layer's index as a blob: the file of the store, gzipped.
+pub const INDEX_TYPE: &str = "application/vnd.rbuild.layer.index.v1+gzip";
+
+/// The digests of the blobs that a record names.
+fn blobs_of(record: &Record) -> Vec<Descriptor> {
+    match record {
+        Record::Step(step) => {
+            let blobs = step.entry.blobs.iter();
+            blobs.map(|blob| blob.descriptor.clone()).collect()
+        }
+        Record::Selection { .. } => Vec::new(),
+    }
+}

@@ -1,0 +1,136 @@
+//! What is known under one key, as it travels: a JSON object, alone in an annotation or many in a list.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cache::{Entry, Key};
+use crate::digest::Digest;
+use crate::oci::Descriptor;
+
+/// One thing that a shared cache knows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Record {
+    /// A step's result.
+    Step(Box<StepRecord>),
+    /// What a selection of files of some layers holds.
+    Selection {
+        /// The key of the selection.
+        key: Key,
+        /// The digest of the list of files.
+        files: Digest,
+    },
+}
+
+/// A step's result. Blobs are named only where the cache holds them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Key, identity, blobs.
+    #[serde(flatten)]
+    pub entry: Entry,
+    /// The index of the layer, as a blob of [`INDEX_TYPE`](super::INDEX_TYPE).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<Descriptor>,
+}
+
+impl Record {
+    /// The key that it is about.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Step(step) => &step.entry.key,
+            Self::Selection { key, .. } => key,
+        }
+    }
+
+    /// Whether a record of the same key says all that this one says, so that this one need not be written.
+    pub fn is_covered_by(&self, known: &Self) -> bool {
+        match (self, known) {
+            (Self::Step(new), Self::Step(old)) => {
+                let has = |blob: &crate::cache::Blob| {
+                    let same = |one: &crate::cache::Blob| {
+                        one.form == blob.form && one.descriptor.digest == blob.descriptor.digest
+                    };
+                    old.entry.blobs.iter().any(same)
+                };
+                old.entry.key == new.entry.key
+                    && old.entry.identity == new.entry.identity
+                    && new.entry.blobs.iter().all(has)
+            }
+            (
+                Self::Selection { key, files },
+                Self::Selection {
+                    key: old_key,
+                    files: old,
+                },
+            ) => key == old_key && files == old,
+            _ => false,
+        }
+    }
+}
+
+/// Reads records from JSON of a registry or an image. What doesn't fit is left out: it is of another version.
+pub(super) fn parse_list(value: &serde_json::Value) -> Vec<Record> {
+    let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    let parsed = items.iter().map(Record::deserialize);
+    parsed.filter_map(Result::ok).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Blob;
+    use crate::digest::DiffId;
+    use crate::oci::MediaType;
+
+    fn step(text: &str, blobs: &[&str]) -> Record {
+        let mut key = Key::default();
+        key.set("command", "true");
+        let identity = DiffId(Digest::of(text.as_bytes()));
+        let blobs = blobs.iter().map(|form| Blob {
+            form: (*form).to_owned(),
+            diff_id: identity,
+            descriptor: Descriptor::of(MediaType::LayerGzip, form.as_bytes()),
+        });
+        Record::Step(Box::new(StepRecord {
+            entry: Entry {
+                key,
+                identity,
+                blobs: blobs.collect(),
+            },
+            index: None,
+        }))
+    }
+
+    #[test]
+    fn a_record_that_says_less_is_not_written() {
+        for (new, old, covered) in [
+            (step("a", &[]), step("a", &["x"]), true),
+            (step("a", &["x"]), step("a", &["x", "y"]), true),
+            (step("a", &["x"]), step("a", &[]), false),
+            (step("a", &["x"]), step("a", &["y"]), false),
+            (step("a", &[]), step("b", &[]), false),
+        ] {
+            assert_eq!(new.is_covered_by(&old), covered, "{new:?} by {old:?}");
+        }
+    }
+
+    #[test]
+    fn records_survive_json_and_strangers_are_left_out() {
+        let known = [
+            step("a", &["x"]),
+            Record::Selection {
+                key: Key::default(),
+                files: Digest::of(b"f"),
+            },
+        ];
+        let mut value = serde_json::to_value(&known).unwrap();
+        value
+            .as_array_mut()
+            .unwrap()
+            .insert(1, serde_json::json!({"later": {"key": 1}}));
+        let read = parse_list(&value);
+        assert_eq!(read.len(), 2);
+        for (read, known) in read.iter().zip(&known) {
+            assert!(known.is_covered_by(read) && read.is_covered_by(known));
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Writing a shared cache to an OCI registry; `registry.rs` describes its form.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::record::Record;
+use super::registry::{ARTIFACT, Kind, RECORD, RegistryCache, beside};
+use super::{INDEX_TYPE, SharedTarget, blobs_of};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layer::pack_index;
+use crate::oci::{Descriptor, ImageIndex, ImageManifest, MediaType};
+use crate::platform::Platform;
+use crate::reference::Reference;
+use crate::registry::Registry;
+use crate::store::Store;
+
+/// A summary holds no more records than this, and no more bytes: registries refuse documents above 4 MiB.
+const SUMMARY_RECORDS: usize = 1000;
+const SUMMARY_BYTES: usize = 3 << 20;
+/// A record that is larger is kept on this machine only.
+const RECORD_BYTES: usize = 1 << 20;
+
+/// A reference as a cache, for writing.
+pub(crate) struct RegistryTarget<'a> {
+    cache: RegistryCache<'a>,
+    empty: OnceLock<Descriptor>,
+    written: Mutex<Vec<(Descriptor, Digest)>>,
+}
+
+impl<'a> RegistryTarget<'a> {
+    /// Opens a reference, and asks what is there.
+    ///
+    /// # Errors
+    /// A reference that names an image: it would be lost.
+    pub(crate) fn open(registry: &'a Registry<'a>, reference: &Reference) -> Result<Self> {
+        let cache = RegistryCache::new(registry, reference.clone(), Platform::host(), false);
+        // What is there is of interest to who reads it.
+        cache.silent.store(true, Ordering::Relaxed);
+        if cache.summary().kind == Kind::Image {
+            let name = reference.familiar();
+            let message = format!("`{name}` names an image, which a cache would replace");
+            return Err(Error::new(ErrorKind::Usage, message).with_help(
+                "give the cache a reference of its own, or use `--cache-to type=inline`",
+            ));
+        }
+        Ok(Self {
+            cache,
+            empty: OnceLock::new(),
+            written: Mutex::default(),
+        })
+    }
+
+    /// OCI's empty document, which stands where a manifest must name something.
+    fn empty(&self, store: &Store) -> Result<Descriptor> {
+        if let Some(known) = self.empty.get() {
+            return Ok(known.clone());
+        }
+        let (registry, reference) = (self.cache.registry, &self.cache.reference);
+        let sent = registry.send_bytes(store, reference, MediaType::Empty, b"{}")?;
+        Ok(self.empty.get_or_init(|| sent).clone())
+    }
+
+    /// Sends the blobs of a record; gives what its manifest lists as layers.
+    fn send(&self, store: &Store, record: &mut Record) -> Result<Vec<Descriptor>> {
+        let (registry, reference) = (self.cache.registry, &self.cache.reference);
+        let mut layers = blobs_of(record);
+        for blob in &layers {
+            registry.send_blob(store, reference, blob)?;
+        }
+        if let (Record::Step(step), false) = (record, layers.is_empty())
+            && let Some(blob) = step.entry.blobs.first()
+            && let Some(packed) = pack_index(store, &blob.diff_id)?
+        {
+            let media_type = MediaType::Other(INDEX_TYPE.to_owned());
+            let index = registry.send_bytes(store, reference, media_type, &packed)?;
+            layers.push(index.clone());
+            step.index = Some(index);
+        }
+        if layers.is_empty() {
+            layers.push(self.empty(store)?);
+        }
+        Ok(layers)
+    }
+
+    fn write_summary(&self, manifests: Vec<Descriptor>) -> Result<()> {
+        let mut index = ImageIndex::new(manifests);
+        index.artifact_type = Some(ARTIFACT.to_owned());
+        let (registry, reference) = (self.cache.registry, &self.cache.reference);
+        registry.send_document(reference, &MediaType::Index, &index.to_bytes()?)?;
+        Ok(())
+    }
+}
+
+impl SharedTarget for RegistryTarget<'_> {
+    fn put(&self, store: &Store, record: &Record, anew: bool) -> Result<()> {
+        let key = record.key().digest();
+        let known = self.cache.summary().records.get(&key);
+        if !anew && known.is_some_and(|known| record.is_covered_by(known)) {
+            return Ok(());
+        }
+        let mut record = record.clone();
+        let layers = self.send(store, &mut record)?;
+        let text = crate::oci::json::to_bytes("a record of the cache", &record)?;
+        if text.len() > RECORD_BYTES {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let mut manifest = ImageManifest::new(self.empty(store)?, layers);
+        manifest.artifact_type = Some(ARTIFACT.to_owned());
+        manifest.annotations = Some(BTreeMap::from([(RECORD.to_owned(), text.clone())]));
+        let bytes = manifest.to_bytes()?;
+        let place = beside(&self.cache.reference, &key)?;
+        let registry = self.cache.registry;
+        registry.send_document(&place, &MediaType::Manifest, &bytes)?;
+        let manifest = Descriptor::of(MediaType::Manifest, &bytes).with_annotation(RECORD, &text);
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.push((manifest, key));
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<()> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.is_empty() {
+            return Ok(());
+        }
+        let new = std::mem::take(&mut *written);
+        // Others may have written since this build began.
+        let current = self.cache.load().unwrap_or_default();
+        let ours: Vec<Digest> = new.iter().map(|(_, key)| *key).collect();
+        let kept = current.manifests.into_iter().filter(|manifest| {
+            let record = manifest
+                .annotation(RECORD)
+                .map(serde_json::from_str::<Record>);
+            record.is_some_and(|record| record.is_ok_and(|one| !ours.contains(&one.key().digest())))
+        });
+        let new: Vec<Descriptor> = new.into_iter().map(|(manifest, _)| manifest).collect();
+        let all = bounded(new.iter().cloned().chain(kept));
+        // A manifest that was deleted there can't be listed any more.
+        self.write_summary(all)
+            .or_else(|_| self.write_summary(bounded(new)))
+    }
+}
+
+/// The first manifests, as many as a summary may hold.
+fn bounded(manifests: impl IntoIterator<Item = Descriptor>) -> Vec<Descriptor> {
+    let mut bytes = 0;
+    let fits = manifests
+        .into_iter()
+        .take(SUMMARY_RECORDS)
+        .take_while(|one| {
+            // Quotes in the record are escaped once more.
+            bytes += 512 + 5 * one.annotation(RECORD).map_or(0, str::len) / 4;
+            bytes <= SUMMARY_BYTES
+        });
+    fits.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_is_bounded() {
+        let text = "x".repeat(100_000);
+        let one = Descriptor::of(MediaType::Manifest, b"m").with_annotation(RECORD, &text);
+        let kept = bounded(std::iter::repeat_n(one, 100)).len();
+        assert!((10..40).contains(&kept), "{kept}");
+        let small = Descriptor::of(MediaType::Manifest, b"m").with_annotation(RECORD, "{}");
+        assert_eq!(
+            bounded(std::iter::repeat_n(small, 2000)).len(),
+            SUMMARY_RECORDS
+        );
+    }
+}

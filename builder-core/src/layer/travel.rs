@@ -1,0 +1,70 @@
+//! Layers and their indexes on the way from another store: packed, unpacked, checked.
+//!
+//! An index travels as the file that it is, gzipped: who has it need not fetch the layer to know what is in it.
+
+use std::io::{Read as _, Write as _};
+
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+
+use super::error::{Error, Result};
+use super::index::LayerIndex;
+use super::read::{check_diff_id, index_layer, unpack};
+use crate::digest::DiffId;
+use crate::oci::Descriptor;
+use crate::store::{Sidecar, Store};
+
+/// No index of more bytes travels: it is that of about ten million files.
+const LIMIT: u64 = 1 << 30;
+
+/// The index of a layer, packed; none where the store has none, or a very large one.
+///
+/// # Errors
+/// Those of reading it.
+pub fn pack_index(store: &Store, diff_id: &DiffId) -> Result<Option<Vec<u8>>> {
+    let which = Sidecar::Index(*diff_id);
+    let path = store.sidecar_path(which);
+    let Some(mut file) = store.open_sidecar(which)? else {
+        return Ok(None);
+    };
+    let length = file.metadata().map_err(Error::io("read", &path))?.len();
+    if length > LIMIT {
+        return Ok(None);
+    }
+    let mut packed = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let copied = std::io::copy(&mut file, &mut packed).and_then(|_| packed.finish());
+    copied.map(Some).map_err(Error::io("read", &path))
+}
+
+/// Keeps an index that was packed by [`pack_index`]. One that can't be an index is not kept.
+///
+/// # Errors
+/// [`Error::Damaged`], and those of the store.
+pub fn unpack_index(store: &Store, diff_id: &DiffId, packed: &[u8]) -> Result<()> {
+    let which = Sidecar::Index(*diff_id);
+    let path = store.sidecar_path(which);
+    let mut file = store.temporary_file()?;
+    let mut unpacked = GzDecoder::new(packed).take(LIMIT);
+    let copied = std::io::copy(&mut unpacked, &mut file).and_then(|_| file.flush());
+    copied.map_err(|_| Error::Damaged { path: path.clone() })?;
+    let checked = LayerIndex::from_temporary(file)?;
+    if let Some(file) = checked.into_temporary() {
+        store.keep_sidecar(which, file)?;
+    }
+    Ok(())
+}
+
+/// Checks that a blob of the store is the layer that it is said to be. Its index is made on the way where there is none.
+///
+/// # Errors
+/// A damaged blob, and one that is another layer.
+pub fn verify_layer(store: &Store, descriptor: &Descriptor, diff_id: &DiffId) -> Result<()> {
+    if LayerIndex::open(store, diff_id)?.is_none() {
+        return index_layer(store, descriptor, Some(diff_id)).map(|_| ());
+    }
+    let path = store.blob_path(&descriptor.digest);
+    let (_, found) = unpack(store, descriptor, |tar| {
+        std::io::copy(tar, &mut std::io::sink()).map_err(Error::io("read", &path))
+    })?;
+    check_diff_id(descriptor, Some(diff_id), found)
+}
