@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use builder_core::cache::prune::{Item, PruneOptions, list, prune};
+use builder_core::cache::prune::{Item, ItemKind, PruneOptions, list, prune};
 use builder_core::store::Store;
 use builder_core::{Error, ErrorKind, Result};
 
@@ -73,8 +73,17 @@ fn time(environment: &Environment) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
+/// A line an item; all notes together are one line.
 fn table(items: &[Item], environment: &Environment) -> String {
     let mut text = String::new();
+    let (notes, items): (Vec<&Item>, Vec<&Item>) =
+        items.iter().partition(|item| item.kind == ItemKind::Note);
+    if !notes.is_empty() {
+        let bytes = size(notes.iter().map(|note| note.bytes).sum());
+        let what = format!("{} lists and indexes", notes.len());
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{:<6}{bytes:>10}  {:>9}  {what}", "notes", "");
+    }
     for item in items {
         let age = time(environment)
             .duration_since(item.used)
@@ -88,7 +97,6 @@ fn table(items: &[Item], environment: &Environment) -> String {
             .chars()
             .take(80)
             .collect();
-        // Writing to a string can't fail.
         let _ = writeln!(text, "{kind:<6}{bytes:>10}  {age:>9}  {name}");
     }
     text

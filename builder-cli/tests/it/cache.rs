@@ -556,6 +556,103 @@ fn the_cache_is_pruned_below_a_bound() {
 }
 
 #[test]
+fn what_a_mount_shows_may_not_change_while_it_is_read() {
+    let Some(world) = project() else { return };
+    symlink("busybox", world.path("base/bin/sleep")).unwrap();
+    let text =
+        "FROM busybox\nRUN --mount=type=bind,source=conf,target=/conf sleep 1; cat /conf/a > /a\n";
+    world.write("context/Dockerfile", text);
+    let line = format!(
+        "build --progress plain -o type=oci,dest=@/out/x.tar {}",
+        arguments("")
+    );
+    let running = world.start_line(&line);
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    world.write("context/conf/a", "b");
+    running.wait().exits(0);
+    world.write("context/conf/a", "a");
+    let told = world.line(&line).exits(0).stderr;
+    assert!(!told.contains("] cached\n[2"), "{told}");
+    let told = world.line(&line).exits(0).stderr;
+    assert!(told.contains("[1/1] cached"), "{told}");
+}
+
+/// The steps of a stage whose files nobody needs are found although their layers are gone.
+#[test]
+fn a_stage_that_nobody_looks_into_needs_no_layers() {
+    let Some(world) = project() else { return };
+    let epoch = "--source-date-epoch 1700000001 --progress plain -t kept";
+    let digest = |outcome: test_support::world::Outcome| {
+        let told = outcome.exits(0).stderr;
+        let line = told
+            .lines()
+            .find(|line| line.starts_with("image "))
+            .map(str::to_owned);
+        (line.unwrap(), told)
+    };
+    let (first, _) = digest(build(&world, epoch));
+    let manifest = fs::read(world.path("store/index.json")).unwrap();
+    let index: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let blob = |digest: &serde_json::Value| {
+        let name = digest.as_str().unwrap().replace(':', "/");
+        world.path("store/blobs").join(name)
+    };
+    // Only what the image itself holds stays.
+    let mut kept = vec![blob(&index["manifests"][0]["digest"])];
+    let manifest: serde_json::Value = serde_json::from_slice(&fs::read(&kept[0]).unwrap()).unwrap();
+    kept.push(blob(&manifest["config"]["digest"]));
+    kept.extend(
+        manifest["layers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|layer| blob(&layer["digest"])),
+    );
+    let mut gone = 0;
+    for found in fs::read_dir(world.path("store/blobs/sha256")).unwrap() {
+        let path = found.unwrap().path();
+        if !kept.contains(&path) {
+            fs::remove_file(path).unwrap();
+            gone += 1;
+        }
+    }
+    assert!(gone > 3, "{gone}");
+    let (second, told) = digest(build(&world, epoch));
+    assert_eq!(second, first);
+    assert!(!told.contains("not cached"), "{told}");
+    // A step that needs them, and for which they are not laid out either, has them made again.
+    fs::remove_dir_all(world.path("store/roots")).unwrap();
+    world.write("context/src/main.c", "niam");
+    let (third, told) = digest(build(&world, epoch));
+    assert!(told.contains("is made anew") && third != first, "{told}");
+    world.write("context/src/main.c", "main");
+    let (fourth, _) = digest(build(&world, epoch));
+    assert_eq!(fourth, first);
+}
+
+/// Without an epoch, too: what nothing changed in has the digest that it had, and its file is not written again.
+#[test]
+fn a_build_without_a_change_gives_the_same_image() {
+    let Some(world) = project() else { return };
+    let digest = |flags: &str| build(&world, &format!("-q {flags}")).exits(0).stdout;
+    let inode = || {
+        let found = fs::metadata(world.path("out/image.tar")).unwrap();
+        std::os::unix::fs::MetadataExt::ino(&found)
+    };
+    let first = digest("");
+    let file = inode();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert_eq!(digest(""), first);
+    assert_eq!(inode(), file, "the file was written again");
+    let text = fs::read(world.path("out/image.tar")).unwrap();
+    fs::write(world.path("out/image.tar"), "x").unwrap();
+    assert_eq!(digest(""), first);
+    assert_eq!(fs::read(world.path("out/image.tar")).unwrap(), text);
+    assert_ne!(digest("--label other=1"), first);
+    assert_ne!(digest("--no-cache"), first);
+}
+
+#[test]
 fn two_builds_at_once_execute_a_step_once() {
     let Some(world) = project() else { return };
     let text = "FROM busybox\nRUN --mount=type=cache,target=/c,id=count echo x >> /c/n\nRUN --mount=type=cache,target=/c,id=count cat /c/n > /n\n";

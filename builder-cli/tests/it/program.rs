@@ -44,7 +44,7 @@ fn flags_that_can_not_be_honoured_are_refused_with_a_reason() {
         ("--ssh default", "--ssh"),
         ("--push", "name"),
         ("--pull=perhaps", "--pull"),
-        ("--cache-to type=inline", "--cache-to"),
+        ("--cache-to type=gha", "registry"),
         ("--isolation hyperv", "--isolation"),
         ("--provenance=true", "--provenance=false"),
         ("--call outline", "rbuild check"),

@@ -86,11 +86,13 @@ impl Shared {
 
 /// How many steps were executed: those that made a layer without being found.
 fn executed(told: &str) -> usize {
-    told.matches("layer of").count()
-        - told
-            .matches("] cached")
-            .count()
-            .min(told.matches("layer of").count())
+    let lines: Vec<&str> = told.lines().collect();
+    let made = lines.iter().filter(|line| line.contains("] layer of "));
+    let found = |line: &&&str| {
+        let step = line.split(']').next().unwrap_or_default();
+        lines.contains(&format!("{step}] cached").as_str())
+    };
+    made.filter(|line| !found(line)).count()
 }
 
 const TO: &str = "--cache-to type=registry,ref=R/team/cache:main,mode=";

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::build::lending::Lenders;
@@ -24,6 +25,7 @@ use crate::oci::Descriptor;
 use crate::plan::step::StageBase;
 use crate::plan::{Plan, PlannedStage};
 use crate::store::Store;
+use crate::timestamp::Timestamp;
 
 /// The cache as one build uses it.
 pub(crate) struct Caching<'a> {
@@ -39,6 +41,8 @@ pub(crate) struct Caching<'a> {
     indexes: Mutex<BTreeMap<PathBuf, Arc<StatIndex>>>,
     /// Keys of this build, which are no earlier ones.
     own: Mutex<BTreeSet<Digest>>,
+    /// Whether a step saw other files than its key speaks of.
+    unsteady: AtomicBool,
     /// The caches of other machines.
     pub(super) sharing: &'a Sharing<'a>,
     /// Where the layers are that were found and aren't here.
@@ -111,6 +115,7 @@ impl<'a> Caching<'a> {
             off_stages: &request.no_cache_filter,
             indexes: Mutex::default(),
             own: Mutex::default(),
+            unsteady: AtomicBool::new(false),
             sharing,
             lenders,
             in_image: in_image(plan),
@@ -123,16 +128,15 @@ impl<'a> Caching<'a> {
     /// # Errors
     /// Those of the store.
     pub(crate) fn index(&self, store: &Store, directory: &Path) -> Result<Arc<StatIndex>> {
-        let path = directory
-            .canonicalize()
-            .unwrap_or_else(|_| directory.to_owned());
         let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = indexes.get(&path) {
+        if let Some(index) = indexes.get(directory) {
             return Ok(Arc::clone(index));
         }
+        let path = directory.canonicalize();
+        let path = path.unwrap_or_else(|_| directory.to_owned());
         let name = Digest::of(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()));
         let index = Arc::new(StatIndex::open(store, &name)?);
-        indexes.insert(path, Arc::clone(&index));
+        indexes.insert(directory.to_owned(), Arc::clone(&index));
         Ok(index)
     }
 
@@ -145,8 +149,16 @@ impl<'a> Caching<'a> {
         indexes.values().try_for_each(|index| index.save())
     }
 
+    /// Says that a directory of the host was changed while a step read it: no key stands for what is made from now on.
+    pub(crate) fn distrust(&self) {
+        self.unsteady.store(true, Ordering::Relaxed);
+    }
+
     /// Whether a directory of the host was changed while this build read it.
     fn is_unsteady(&self) -> bool {
+        if self.unsteady.load(Ordering::Relaxed) {
+            return true;
+        }
         let indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
         indexes.values().any(|index| index.is_unsteady())
     }
@@ -167,6 +179,17 @@ impl<'a> Caching<'a> {
         let shared = !self.sharing.caches().is_empty() && !self.is_off(asked.stage);
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         !shared && (self.is_off(asked.stage) || known.iter().all(|key| own.contains(key)))
+    }
+
+    /// When an image was made that has this digest without its times: `now` where it never was.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) fn made_at(&self, image: &Digest, now: Timestamp) -> Result<Timestamp> {
+        match self.cache.made_at(image).filter(|_| !self.off) {
+            Some(then) => Ok(then),
+            None => self.cache.put_made_at(image, now).map(|()| now),
+        }
     }
 
     /// Remembers a key as the newest of its place.

@@ -4,21 +4,23 @@ use crate::build::Built;
 use crate::build::request::BuildRequest;
 use crate::build::stage::Shared;
 use crate::cache::shared::inline;
-use crate::digest::ImageId;
+use crate::digest::{Hasher, ImageId};
 use crate::error::Result;
 use crate::event::Event;
 use crate::image::{Committed, Image};
+use crate::oci::config::ImageConfig;
 use crate::output::{self, Bundle, Output};
 use crate::plan::Plan;
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::Registry;
 use crate::store::BlobSource as _;
+use crate::timestamp::Timestamp;
 
 /// Writes the outputs, sends the image to its registries, and gives it its names, in this order.
 pub(super) fn deliver(
     shared: &Shared<'_>,
-    committed: &Committed,
+    (committed, time): (&Committed, Timestamp),
     outputs: Vec<Output>,
     request: &BuildRequest,
     registry: Option<&Registry<'_>>,
@@ -27,7 +29,7 @@ pub(super) fn deliver(
     let bundle = Bundle {
         image: committed,
         references: &request.references,
-        time: shared.now,
+        time,
         epoch: shared.options.epoch,
     };
     if let (Some(registry), false) = (registry, outputs.is_empty()) {
@@ -43,20 +45,54 @@ pub(super) fn deliver(
     tag(shared, committed, &request.references)
 }
 
-/// Writes manifest and config into the store.
+/// Writes manifest and config into the store; gives them with the time at which the image was made.
 pub(super) fn commit(
     shared: &Shared<'_>,
     mut image: Image,
     request: &BuildRequest,
-) -> Result<Committed> {
-    image.config.created = Some(shared.now.to_rfc3339());
+) -> Result<(Committed, Timestamp)> {
     // A base's record tells of another image's steps.
     inline::remove(&mut image.config);
     if request.has_inline_cache() {
         inline::write(&mut image.config, &shared.caching.records());
     }
+    let time = made_at(shared, &mut image, request)?;
     let committed = image.commit(shared.store, request.annotations.clone())?;
-    Ok(committed)
+    Ok((committed, time))
+}
+
+/// Says in the config when the image was made: now, or, where the same one was made before, then. So a build without a
+/// change gives the digest that it gave.
+fn made_at(shared: &Shared<'_>, image: &mut Image, request: &BuildRequest) -> Result<Timestamp> {
+    let now = shared.now.to_rfc3339();
+    if shared.options.epoch.is_some() {
+        image.config.created = Some(now);
+        return Ok(shared.now);
+    }
+    let is_now = |created: &Option<String>| created.as_ref() == Some(&now);
+    let ours: Vec<usize> = (0..image.config.history.len())
+        .filter(|number| is_now(&image.config.history[*number].created))
+        .collect();
+    say(&mut image.config, &ours, None);
+    let mut hasher = Hasher::new();
+    hasher.update(&image.config.to_bytes()?);
+    for layer in &image.layers {
+        hasher.update(layer.descriptor.digest.as_bytes());
+    }
+    for (name, value) in &request.annotations {
+        hasher.update(format!("{name}\0{value}\0").as_bytes());
+    }
+    let made = shared.caching.made_at(&hasher.finish(), shared.now)?;
+    say(&mut image.config, &ours, Some(&made.to_rfc3339()));
+    Ok(made)
+}
+
+/// Puts a time into the config, and into the entries of its history that this build made.
+fn say(config: &mut ImageConfig, ours: &[usize], time: Option<&str>) {
+    config.created = time.map(str::to_owned);
+    for number in ours {
+        config.history[*number].created = time.map(str::to_owned);
+    }
 }
 
 /// Gives the image its names, when everything else is done.

@@ -327,6 +327,11 @@ fn of_layers(source: &Source<'_>) -> Option<Key> {
     Some(key)
 }
 
+/// What tells one source of a bind mount from others.
+pub(crate) fn bound_name(from: &CopyFrom, path: &str) -> String {
+    format!("{from:?}\0{path}")
+}
+
 /// Where the files of a bind mount come from; none for other mounts.
 pub(crate) fn bound(mount: &RunMount) -> Option<(&CopyFrom, &str)> {
     match &mount.kind {

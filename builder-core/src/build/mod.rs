@@ -92,8 +92,9 @@ pub fn build(
     let request = &request;
     with_result(store, request, purpose, events, interrupt, |done| {
         let image = done.image.unwrap_or_default();
-        let committed = commit(done.shared, image, request)?;
-        deliver(done.shared, &committed, outputs, request, done.registry)?;
+        let (committed, time) = commit(done.shared, image, request)?;
+        let made = (&committed, time);
+        deliver(done.shared, made, outputs, request, done.registry)?;
         let plan = done.shared.plan;
         Ok(built(&committed, request.references.clone(), plan))
     })

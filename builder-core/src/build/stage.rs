@@ -102,6 +102,8 @@ pub(crate) fn execute(
                 .push(history(shared, step, layer.is_none()));
         }
         let layer_bytes = layer.as_ref().map(|layer| layer.descriptor.size);
+        // Of a layer that nobody has, nothing is known.
+        let layer_bytes = layer_bytes.filter(|bytes| *bytes > 0);
         if let Some(layer) = layer {
             view.push(layer.clone());
             image.layers.push(layer);

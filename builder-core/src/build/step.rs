@@ -1,5 +1,6 @@
 //! One step of a stage: its key, and its layer, from the cache or made now.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::build::arrival::{self, Arrival};
@@ -11,6 +12,7 @@ use crate::build::layer::LayerMaker;
 use crate::build::run::{self, RunInput, StageRoot};
 use crate::build::stage::Shared;
 use crate::build::workdir;
+use crate::cache::Key;
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
@@ -203,16 +205,9 @@ fn run(
     let (network, hosts) = (shared.run.network_of(step), shared.run.host_names());
     let (layers, base) = (so_far.layers, so_far.base);
     let mut key = keys::run(asked, layers, base, step, network, &hosts);
-    for (number, mount) in step.mounts.iter().enumerate() {
-        if let Some((from, path)) = keys::bound(mount) {
-            let Some(source) = finder.find_known(from)? else {
-                return Ok(Made::Unknown);
-            };
-            let files = mounted(finder, &source, path)
-                .map_err(|error| error.at(shared.file, mount.span))?;
-            key.set(format!("--mount {number} files"), files.to_string());
-        }
-    }
+    let Some(bound) = bound(finder, step, &mut key)? else {
+        return Ok(Made::Unknown);
+    };
     shared.caching.through(asked, &key, |previous| {
         let runner = shared
             .runner
@@ -225,9 +220,37 @@ fn run(
             layers,
             base: so_far.view,
             sources: finder,
+            bound: &bound,
         };
-        run::execute(&input, so_far.root, maker(finder, planned, previous)?)
+        let made = run::execute(&input, so_far.root, maker(finder, planned, previous)?)?;
+        // The command saw what lay there when it began; the key speaks of a moment before.
+        if self::bound(finder, step, &mut key.clone())? != Some(bound) {
+            shared.caching.distrust();
+        }
+        Ok(made)
     })
+}
+
+/// What the bind mounts of a step show; it becomes part of the key. None where that is a stage that would have to be
+/// built first, and nobody asked for that.
+fn bound(
+    finder: &Finder<'_, '_, '_>,
+    step: &RunStep,
+    key: &mut Key,
+) -> Result<Option<BTreeMap<String, Digest>>> {
+    let mut bound = BTreeMap::new();
+    for (number, mount) in step.mounts.iter().enumerate() {
+        if let Some((from, path)) = keys::bound(mount) {
+            let Some(source) = finder.find_known(from)? else {
+                return Ok(None);
+            };
+            let files = mounted(finder, &source, path);
+            let files = files.map_err(|error| error.at(finder.shared.file, mount.span))?;
+            key.set(format!("--mount {number} files"), files.to_string());
+            bound.insert(keys::bound_name(from, path), files);
+        }
+    }
+    Ok(Some(bound))
 }
 
 /// The digest of what a bind mount shows.

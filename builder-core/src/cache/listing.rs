@@ -11,7 +11,7 @@ use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::FileChange;
 use crate::image_path::{EscapeAsciiLossy as _, ImagePath};
-use crate::store::{Store, TemporaryFile};
+use crate::store::{Store, TemporaryFile, used_now};
 
 /// A list in the making.
 #[derive(Debug)]
@@ -98,9 +98,10 @@ impl ListingWriter {
         self.flush()?;
         let digest = self.hasher.finish();
         let path = store.cache_path("listings", &digest.hex());
-        if !path.exists() {
-            store.keep_cache_file(self.file, "listings", &digest.hex())?;
+        if used_now(&path) {
+            return Ok(digest);
         }
+        store.keep_cache_file(self.file, "listings", &digest.hex())?;
         Ok(digest)
     }
 }

@@ -7,6 +7,7 @@
 //! cache/listings/<digest>  the files that a step read, a line each: for `why`
 //! cache/contexts/<digest>  the digests of a directory's files, by what stat(2) says of them
 //! cache/selections/<key>   the digest of what a COPY takes from a stage or an image
+//! cache/images/<digest>    when an image was made, by what it is without its times
 //! ```
 //!
 //! `shared` are the caches of other machines.
@@ -30,7 +31,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layer::Compression;
 use crate::oci::Descriptor;
 use crate::store::lock::Mode;
-use crate::store::{Lock, Store};
+use crate::store::{Lock, Store, used_now};
 use crate::timestamp::Timestamp;
 pub use key::Key;
 
@@ -64,6 +65,7 @@ pub fn form(compression: Compression, epoch: Option<Timestamp>) -> String {
 
 const STEPS: &str = "steps";
 const SELECTIONS: &str = "selections";
+const IMAGES: &str = "images";
 
 /// The cache of one store.
 #[derive(Clone, Debug)]
@@ -134,22 +136,7 @@ impl Cache {
 
     /// Says that an entry was useful: what wasn't for longest is deleted first.
     pub fn touch(&self, key: &Key) {
-        let path = self.store.cache_path(STEPS, &key.digest().hex());
-        // A store that can't be written to is found out elsewhere.
-        let _ = std::fs::File::open(path).map(|file| {
-            let now = rustix::fs::UTIME_NOW;
-            let time = rustix::fs::Timespec {
-                tv_sec: 0,
-                tv_nsec: now,
-            };
-            rustix::fs::futimens(
-                &file,
-                &rustix::fs::Timestamps {
-                    last_access: time,
-                    last_modification: time,
-                },
-            )
-        });
+        used_now(&self.store.cache_path(STEPS, &key.digest().hex()));
     }
 
     /// Waits until nobody else executes the step, and keeps others from it.
@@ -169,7 +156,9 @@ impl Cache {
     /// What a selection of files of some layers was found to hold: the digest of its list.
     pub fn selection(&self, key: &Key) -> Option<Digest> {
         let path = self.store.cache_path(SELECTIONS, &key.digest().hex());
-        std::fs::read_to_string(path).ok()?.trim().parse().ok()
+        let text = std::fs::read_to_string(&path).ok()?;
+        used_now(&path);
+        text.trim().parse().ok()
     }
 
     /// Remembers what a selection holds.
@@ -178,6 +167,22 @@ impl Cache {
     /// Those of the store.
     pub fn put_selection(&self, key: &Key, listing: &Digest) -> Result<()> {
         self.write(SELECTIONS, &key.digest(), listing.to_string().as_bytes())
+    }
+
+    /// When an image was made, by the digest of what it is without its times.
+    pub fn made_at(&self, image: &Digest) -> Option<Timestamp> {
+        let path = self.store.cache_path(IMAGES, &image.hex());
+        let text = std::fs::read_to_string(&path).ok()?;
+        used_now(&path);
+        Timestamp::parse_rfc3339(text.trim())
+    }
+
+    /// Remembers when an image was made.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn put_made_at(&self, image: &Digest, time: Timestamp) -> Result<()> {
+        self.write(IMAGES, image, time.to_rfc3339().as_bytes())
     }
 
     fn write(&self, folder: &str, name: &Digest, text: &[u8]) -> Result<()> {

@@ -8,7 +8,7 @@ use super::{Cache, Entry, STEPS};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::roots::bytes_of;
-use crate::store::{Marked, Store, remove_tree};
+use crate::store::{Marked, Sidecar, Store, remove_tree};
 
 /// What to delete.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,6 +50,8 @@ pub enum ItemKind {
     Blob,
     /// The uncompressed copy of a layer.
     Spool,
+    /// What is known of a layer, a file list or an image, beside the results themselves.
+    Note,
 }
 
 impl ItemKind {
@@ -61,9 +63,20 @@ impl ItemKind {
             Self::Mount => "mount",
             Self::Blob => "blob",
             Self::Spool => "spool",
+            Self::Note => "note",
         }
     }
 }
+
+/// The folders of the cache with what is known beside the results.
+const NOTES: &[&str] = &[
+    "recent",
+    "listings",
+    "contexts",
+    "selections",
+    "images",
+    "urls",
+];
 
 /// Everything that may be deleted, the least recently used first.
 ///
@@ -84,6 +97,7 @@ pub fn list(store: &Store) -> Result<Vec<Item>> {
     }
     mounts(store, &mut items);
     spools(store, &mut items);
+    notes(store, &tagged, &owned, &mut items)?;
     items.sort_by(|one, other| (one.used, &one.name).cmp(&(other.used, &other.name)));
     Ok(items)
 }
@@ -145,13 +159,24 @@ fn steps(store: &Store, tagged: &Marked, items: &mut Vec<Item>) -> Result<Marked
     let mut owned = Marked::default();
     for (used, path, entry) in found {
         let (mut bytes, mut paths) = (0, vec![path.with_extension("lock"), path]);
+        let mut sidecars = Vec::new();
         for blob in &entry.blobs {
             owned.diff_ids.insert(blob.diff_id.0);
             let digest = blob.descriptor.digest;
             if owned.blobs.insert(digest) && !tagged.blobs.contains(&digest) {
                 bytes += store.blob_size(&digest)?.unwrap_or(0);
                 paths.push(store.blob_path(&digest));
+                let (blocks, origin) = (Sidecar::Blocks(digest), Sidecar::Origin(digest));
+                sidecars.extend([blocks, origin]);
             }
+            if !tagged.diff_ids.contains(&blob.diff_id.0) {
+                sidecars.extend([Sidecar::Index(blob.diff_id), Sidecar::Kept(blob.diff_id)]);
+            }
+        }
+        for sidecar in sidecars {
+            let path = store.sidecar_path(sidecar);
+            bytes += std::fs::metadata(&path).map_or(0, |found| found.len());
+            paths.push(path);
         }
         let command = entry
             .key
@@ -235,6 +260,41 @@ fn spools(store: &Store, items: &mut Vec<Item>) {
             ));
         }
     }
+}
+
+/// Lists, selections and indexes. Each can be made again, at a price; so they are as old as their last use.
+fn notes(store: &Store, tagged: &Marked, owned: &Marked, items: &mut Vec<Item>) -> Result<()> {
+    let mut note = |path: PathBuf, name: String| {
+        let bytes = std::fs::metadata(&path).map_or(0, |found| found.len());
+        items.push(item(ItemKind::Note, name, bytes, &path.clone(), vec![path]));
+    };
+    for folder in NOTES {
+        for path in files(&store.root().join("cache").join(folder))? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let name = format!("{folder} {name}");
+            note(path, name);
+        }
+    }
+    for path in files(&store.root().join("layers"))? {
+        let digest = path.file_stem().and_then(|stem| stem.to_str());
+        let digest = digest.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
+        let kind = path.extension().and_then(|kind| kind.to_str());
+        let (Some(digest), Some(kind)) = (digest, kind) else {
+            continue;
+        };
+        let wanted = match kind {
+            "index" | "kept" => {
+                tagged.diff_ids.contains(&digest) || owned.diff_ids.contains(&digest)
+            }
+            "blocks" | "origin" => tagged.blobs.contains(&digest) || owned.blobs.contains(&digest),
+            _ => true,
+        };
+        if !wanted {
+            let name = format!("{kind} {digest}");
+            note(path, name);
+        }
+    }
+    Ok(())
 }
 
 /// The size of a laid out layer: as it was counted once, beside it.

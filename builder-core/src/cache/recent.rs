@@ -9,6 +9,7 @@ use super::{Cache, Entry, lost};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::event::Reason;
+use crate::store::used_now;
 
 /// So many keys of a place are remembered.
 const KEPT: usize = 64;
@@ -42,6 +43,7 @@ impl Cache {
         let newest = key.digest();
         let mut keys = self.recent(family);
         if keys.first() == Some(&newest) {
+            used_now(&self.store.cache_path(FOLDER, &family.hex()));
             return Ok(());
         }
         keys.retain(|one| *one != newest);

@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image_path::ImagePath;
-use crate::store::{Store, TemporaryFile};
+use crate::store::{Store, TemporaryFile, used_now};
 use crate::tree::Stamp;
 
 /// The coarsest clock of a local file system that Linux has today, in nanoseconds: 10 ms.
@@ -64,6 +64,8 @@ struct Record {
 struct Cursor {
     reader: BufReader<File>,
     next: Option<(ImagePath, Record)>,
+    /// What was asked for last: what lies between it and `next` is not in the file.
+    asked: ImagePath,
 }
 
 impl StatIndex {
@@ -73,6 +75,7 @@ impl StatIndex {
     /// # Errors
     /// Those of the store's temporary files.
     pub fn open(store: &Store, name: &Digest) -> Result<Self> {
+        used_now(&store.cache_path(FOLDER, &name.hex()));
         let clock = store.temporary_file()?;
         let stat = rustix::fs::fstat(clock.file()).map_err(|error| lost(error.into()))?;
         let nanos = i64::try_from(stat.st_ctime_nsec).unwrap_or(0);
@@ -171,23 +174,28 @@ impl StatIndex {
         if magic != *MAGIC {
             return Ok(None);
         }
-        let mut cursor = Cursor { reader, next: None };
+        let mut cursor = Cursor {
+            reader,
+            next: None,
+            asked: ImagePath::root(),
+        };
         cursor.advance()?;
         Ok(Some(cursor))
     }
 
     /// The record of a path. Paths are asked for in order, but for a new pass that begins again.
     fn find(&self, state: &mut State, path: &ImagePath) -> io::Result<Option<Record>> {
-        let passed = match &state.cursor {
-            None => true,
-            Some(cursor) => cursor.next.as_ref().is_none_or(|(next, _)| next > path),
-        };
+        let passed = state.cursor.as_ref().is_none_or(|cursor| {
+            let after = cursor.next.as_ref().is_none_or(|(next, _)| next > path);
+            after && *path < cursor.asked
+        });
         if passed {
             state.cursor = self.open_file(state)?;
         }
         let Some(cursor) = &mut state.cursor else {
             return Ok(None);
         };
+        cursor.asked.clone_from(path);
         while cursor.next.as_ref().is_some_and(|(next, _)| next < path) {
             cursor.advance()?;
         }

@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventSink};
 use crate::image::Committed;
@@ -86,6 +87,20 @@ pub(crate) struct Bundle<'a> {
     pub(crate) time: Timestamp,
     /// The time that no file of a root file system may be later than.
     pub(crate) epoch: Option<Timestamp>,
+}
+
+impl Bundle<'_> {
+    /// The digest of everything that decides the bytes of an output.
+    fn content(&self, kind: OutputKind) -> Digest {
+        let mut text = format!("{} {} {}", kind.name(), self.image.digest(), self.time);
+        for part in self.epoch.iter().map(ToString::to_string) {
+            text = format!("{text} {part}");
+        }
+        for reference in self.references {
+            text = format!("{text}\n{reference}");
+        }
+        Digest::of(text.as_bytes())
+    }
 }
 
 /// Refuses, before any work is done, an output that could not be written in the end.
@@ -169,13 +184,7 @@ pub(crate) fn write(
             let bytes = match kind {
                 OutputKind::OciDirectory => layout::write(store, bundle, path)?,
                 OutputKind::Local => rootfs::write_directory(store, bundle, path, interrupt)?,
-                _ => {
-                    let mut whole = WholeFile::create(path).map_err(Problem::at("create", path))?;
-                    let bytes = write_file(store, bundle, kind, whole.file(), events, interrupt)?;
-                    whole.persist().map_err(Problem::at("write", path))?;
-                    record::remember(store, path)?;
-                    bytes
-                }
+                _ => write_path(store, bundle, kind, path, events, interrupt)?,
             };
             (path.display().to_string(), bytes)
         }
@@ -186,6 +195,26 @@ pub(crate) fn write(
         bytes,
     });
     Ok(())
+}
+
+/// Writes a file under its name, unless it is there as it would be written.
+fn write_path(
+    store: &Store,
+    bundle: &Bundle<'_>,
+    kind: OutputKind,
+    path: &Path,
+    events: &dyn EventSink,
+    interrupt: &Interrupt,
+) -> Result<u64> {
+    let content = bundle.content(kind);
+    if let Some(bytes) = record::holds(store, path, &content) {
+        return Ok(bytes);
+    }
+    let mut whole = WholeFile::create(path).map_err(Problem::at("create", path))?;
+    let bytes = write_file(store, bundle, kind, whole.file(), events, interrupt)?;
+    whole.persist().map_err(Problem::at("write", path))?;
+    record::remember(store, path, &content)?;
+    Ok(bytes)
 }
 
 fn write_file(
@@ -262,7 +291,7 @@ pub enum Problem {
     #[error("cannot copy blob `{digest}`")]
     Copy {
         /// Which.
-        digest: crate::digest::Digest,
+        digest: Digest,
         /// The answer.
         source: io::Error,
     },

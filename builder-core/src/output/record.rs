@@ -14,23 +14,33 @@ use crate::error::Result;
 use crate::image_path::ImagePath;
 use crate::store::{Sidecar, Store};
 
-/// Remembers a complete output.
+/// Remembers a complete output, and what is in it: the digest of everything that decides its bytes.
 ///
 /// # Errors
 /// Those of writing to the store.
-pub fn remember(store: &Store, path: &Path) -> Result<()> {
+pub fn remember(store: &Store, path: &Path, content: &Digest) -> Result<()> {
     let Some((absolute, look)) = look(path) else {
         return Ok(());
     };
     let bytes = absolute.as_os_str().as_bytes();
     let mut record = store.temporary_file()?;
-    let written = record
-        .write_all(look.as_bytes())
-        .and_then(|()| record.write_all(b"\n"));
+    let first = format!("{} {content} {}\n", look.file, look.changed);
+    let written = record.write_all(first.as_bytes());
     if written.and_then(|()| record.write_all(bytes)).is_ok() {
         store.keep_sidecar(Sidecar::Output(Digest::of(bytes)), record)?;
     }
     Ok(())
+}
+
+/// The length in bytes of an output that holds `content` already: rbuild wrote it, and nobody touched it since.
+pub fn holds(store: &Store, path: &Path, content: &Digest) -> Option<u64> {
+    let (absolute, look) = look(path)?;
+    let bytes = absolute.as_os_str().as_bytes();
+    let record = store.sidecar_path(Sidecar::Output(Digest::of(bytes)));
+    let text = std::fs::read(record).ok()?;
+    let first = format!("{} {content} {}\n", look.file, look.changed);
+    let same = text.strip_prefix(first.as_bytes()) == Some(bytes);
+    same.then_some(look.length)
 }
 
 /// The files directly in `directory` that rbuild wrote and nobody changed since. Records of files that are gone are
@@ -57,7 +67,9 @@ pub fn outputs_in(store: &Store, directory: &Path) -> Vec<ImagePath> {
         let path = PathBuf::from(OsStr::from_bytes(&bytes[newline + 1..]));
         match look(&path) {
             Some((_, look))
-                if look.as_bytes() == &bytes[..newline] && path.parent() == Some(&directory) =>
+                if bytes[..newline].split(|byte| *byte == b' ').next()
+                    == Some(look.file.as_bytes())
+                    && path.parent() == Some(&directory) =>
             {
                 let name = path.file_name().unwrap_or_default();
                 found.push(ImagePath::root().child(name.as_bytes()));
@@ -72,8 +84,17 @@ pub fn outputs_in(store: &Store, directory: &Path) -> Vec<ImagePath> {
     found
 }
 
-/// The absolute path of a regular file, and what tells whether it is the same later.
-fn look(path: &Path) -> Option<(PathBuf, String)> {
+/// What tells whether a file is the same later.
+struct Look {
+    /// Device, inode, length, and the time of its bytes.
+    file: String,
+    /// The time of the inode, in nanoseconds.
+    changed: i128,
+    length: u64,
+}
+
+/// The absolute path of a regular file, and what it looks like.
+fn look(path: &Path) -> Option<(PathBuf, Look)> {
     let found = path
         .symlink_metadata()
         .ok()
@@ -84,13 +105,11 @@ fn look(path: &Path) -> Option<(PathBuf, String)> {
         .unwrap_or(Path::new("."));
     let absolute = parent.canonicalize().ok()?.join(path.file_name()?);
     let (seconds, nanos) = (found.mtime(), found.mtime_nsec());
-    Some((
-        absolute,
-        format!(
-            "{}:{}:{}:{seconds}.{nanos}",
-            found.dev(),
-            found.ino(),
-            found.len()
-        ),
-    ))
+    let (device, inode, length) = (found.dev(), found.ino(), found.len());
+    let look = Look {
+        file: format!("{device}:{inode}:{length}:{seconds}.{nanos}"),
+        changed: i128::from(found.ctime()) * 1_000_000_000 + i128::from(found.ctime_nsec()),
+        length,
+    };
+    Some((absolute, look))
 }

@@ -23,7 +23,7 @@ use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
 use crate::layer::{LayerIndex, Mark, Record, index_layer, visit_layer};
 use crate::sandbox::record::{OwnerEncoding, SideTable};
-use crate::store::{BlobSource, Store, TemporaryDirectory};
+use crate::store::{BlobSource, Store, TemporaryDirectory, used_now};
 use crate::timestamp::Timestamp;
 
 /// Sets file capabilities below a root, each as `security.capability` of version 2.
@@ -331,20 +331,6 @@ fn directory_entry(record: Record, view: &View<'_>, target: Target) -> Result<En
         || Entry::directory(path, Timestamp::default()),
         |node| node.entry,
     ))
-}
-
-/// Gives a file the time of now: the layers that are used least are deleted first.
-fn used_now(path: &Path) {
-    let now = rustix::fs::Timespec {
-        tv_sec: 0,
-        tv_nsec: rustix::fs::UTIME_NOW,
-    };
-    let times = rustix::fs::Timestamps {
-        last_access: now,
-        last_modification: now,
-    };
-    // In a store that can't be written to, nothing is deleted either.
-    let _ = rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::empty());
 }
 
 fn laid_out(path: &Path) -> LaidOut {

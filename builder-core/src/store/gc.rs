@@ -43,6 +43,20 @@ const DOCUMENT_LIMIT: u64 = 16 * 1024 * 1024;
 /// An index in an index in an index … ends here.
 const DEPTH: u32 = 8;
 
+/// Gives a file the time of now, because what is used least is deleted first; gives whether that worked. In a store that
+/// can't be written to, nothing is deleted either.
+pub fn used_now(path: &Path) -> bool {
+    let now = rustix::fs::Timespec {
+        tv_sec: 0,
+        tv_nsec: rustix::fs::UTIME_NOW,
+    };
+    let times = rustix::fs::Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::empty()).is_ok()
+}
+
 /// What is reachable.
 #[derive(Clone, Debug, Default)]
 pub struct Marked {

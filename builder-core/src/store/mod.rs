@@ -46,7 +46,7 @@ use std::sync::Arc;
 
 pub use blob::{BlobWriter, VerifiedReader};
 pub use error::{Error, Result};
-pub use gc::{Collected, GcOptions, Marked};
+pub use gc::{Collected, GcOptions, Marked, used_now};
 pub use lock::Lock;
 pub use origin::BlobSource;
 pub use remove::{remove_at, remove_tree};

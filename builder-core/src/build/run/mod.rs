@@ -16,9 +16,12 @@ mod wire;
 
 use std::io::Read;
 
+use std::collections::BTreeMap;
+
 use crate::build::layer::LayerMaker;
 use crate::build::request::RunOptions;
 use crate::build::stage::Shared;
+use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, StepId};
@@ -150,6 +153,8 @@ pub(crate) struct RunInput<'a, 's> {
     pub(crate) base: &'a View<'s>,
     /// Where mounts take their files from.
     pub(crate) sources: &'a dyn Sources<'s>,
+    /// What bind mounts show, as the step's key has it, by [`bound_name`](crate::build::keys::bound_name).
+    pub(crate) bound: &'a BTreeMap<String, Digest>,
 }
 
 /// Executes a RUN; its layer.

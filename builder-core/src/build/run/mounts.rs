@@ -12,6 +12,8 @@ use super::caches::{Cache, Wanted};
 use super::root::with_layouts;
 use super::ssh::SshServer;
 use crate::build::finder::Source;
+use crate::build::keys::bound_name;
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image_path::ImagePath;
 use crate::plan::step::{CopyFrom, RunMount, RunMountKind};
@@ -198,7 +200,7 @@ fn bind(
             read_only,
         });
     }
-    let laid = shared(input, from, source.tree(), &found)?;
+    let laid = shared(input, &bound_name(from, path), source.tree(), &found)?;
     let (path, owners) = (laid.0.path().join("files"), laid.0.path().join("owners"));
     world.shared.push(laid);
     world.tables.push(owners.into());
@@ -259,18 +261,15 @@ fn lay_out(
     Ok(())
 }
 
-/// Lays files of a context out once for all RUNs of the build.
+/// Lays files of a context out once for all RUNs of the build that show the same of it.
 fn shared(
     input: &RunInput<'_, '_>,
-    from: &CopyFrom,
+    name: &str,
     tree: &dyn Tree,
     path: &ImagePath,
 ) -> Result<Arc<Laid>> {
-    let name = match from {
-        CopyFrom::Named(name) => name.as_str(),
-        _ => "",
-    };
-    let key = format!("{name}\0{path}");
+    let files = input.bound.get(name).map(Digest::hex);
+    let key = format!("{name}\0{}", files.unwrap_or_default());
     let shared = &input.runner.shared_files;
     let mut all = shared.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(laid) = all.get(&key) {
