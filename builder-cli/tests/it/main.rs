@@ -16,6 +16,7 @@ mod readers;
 mod reference;
 mod registry;
 mod remote;
+mod remote_again;
 mod run;
 mod shared_cache;
 

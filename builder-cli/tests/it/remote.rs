@@ -200,7 +200,7 @@ fn an_interrupt_ends_a_download_that_is_silent() {
 }
 
 /// A server of git's own; it ends with the value.
-struct Daemon(Child);
+pub(crate) struct Daemon(Child);
 
 impl Drop for Daemon {
     fn drop(&mut self) {
@@ -213,7 +213,7 @@ impl Drop for Daemon {
     clippy::disallowed_methods,
     reason = "a test starts the server that it needs"
 )]
-fn repository(world: &World) -> (Daemon, String) {
+pub(crate) fn repository(world: &World) -> (Daemon, String) {
     let git = require("git").unwrap();
     let work = world.path("work");
     let at = |words: &[&str]| {

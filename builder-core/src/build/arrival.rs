@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crate::build::copy::{CopyInput, place, shown};
+use crate::build::remote::Remote;
 use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
+use crate::http::without_user;
 use crate::image_path::ImagePath;
 use crate::layer::archive::ArchiveTree;
 use crate::nearest::nearest;
@@ -74,20 +76,19 @@ pub(crate) fn collect<'a>(input: &CopyInput<'a>, heredocs: &'a Files) -> Result<
                 arrivals.extend(found.map(|node| file(heredocs, name.as_bytes(), node)));
             }
             CopySource::Url(url) => {
-                arrivals.push(
-                    input
-                        .remote
-                        .url(input.step, url)
-                        .map_err(place(input.file, url.span))?,
-                );
+                let download = || {
+                    let found = input.remote.fetch(&url.value, &without_user(&url.value))?;
+                    input.remote.downloaded(input.step, url, found)
+                };
+                arrivals.push(download().map_err(place(input.file, url.span))?);
             }
             CopySource::Git(url) => {
-                arrivals.push(
-                    input
-                        .remote
-                        .git(input.step, url)
-                        .map_err(place(input.file, url.span))?,
-                );
+                let check_out = || {
+                    let repository = Remote::repository(input.step, url)?;
+                    input.remote.checked_out(&repository)
+                };
+                let (arrival, _) = check_out().map_err(place(input.file, url.span))?;
+                arrivals.push(arrival);
             }
         }
     }

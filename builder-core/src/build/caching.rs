@@ -164,7 +164,7 @@ impl<'a> Caching<'a> {
     }
 
     /// Whether nothing is looked up for a stage.
-    fn is_off(&self, stage: &PlannedStage) -> bool {
+    pub(crate) fn is_off(&self, stage: &PlannedStage) -> bool {
         self.off
             || self
                 .off_stages

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::without_user;
 use crate::image_path::ImagePath;
@@ -43,10 +44,13 @@ impl Default for GitOptions {
 /// A repository, and what of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GitSource {
-    remote: String,
-    reference: Option<String>,
+    /// The URL without fragment and query.
+    pub(super) remote: String,
+    /// A branch, a tag, a commit; none for what the repository itself points to.
+    pub(super) reference: Option<String>,
     subdirectory: Option<String>,
-    commit: Option<String>,
+    /// The commit that it must be, or the beginning of its id.
+    pub(super) commit: Option<String>,
     keep_git_dir: bool,
     submodules: bool,
 }
@@ -106,6 +110,15 @@ impl GitSource {
         Ok(source)
     }
 
+    /// What of a commit's files arrives, for a key: no credentials are in it. What is kept of git's own names the
+    /// reference.
+    pub(crate) fn selection(&self, commit: &str) -> String {
+        let remote = Digest::of(without_user(&self.remote).as_bytes());
+        let (subdirectory, submodules) = (&self.subdirectory, self.submodules);
+        let kept = self.keep_git_dir.then_some(&self.reference);
+        format!("git {remote} {commit} {subdirectory:?} submodules {submodules} git-dir {kept:?}")
+    }
+
     fn set_reference(&mut self, reference: String) -> Result<(), String> {
         if self.reference.is_some() {
             return Err("the reference is given twice".to_owned());
@@ -119,13 +132,23 @@ fn some(text: &str) -> Option<String> {
     Some(text.to_owned()).filter(|text| !text.is_empty())
 }
 
-/// Checks a repository out into `place` and returns it with the time of the commit.
+/// A commit's files in a directory, with `.git`. They are gone when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Checkout {
+    place: TemporaryDirectory,
+    /// When the commit was made.
+    time: Timestamp,
+    /// The commit's id.
+    pub(crate) commit: String,
+}
+
+/// Checks a repository out into `place`.
 pub(crate) fn checkout(
     source: &GitSource,
     place: TemporaryDirectory,
     options: &GitOptions,
     interrupt: &Interrupt,
-) -> Result<(TemporaryDirectory, Timestamp)> {
+) -> Result<Checkout> {
     let git = Git {
         directory: place.path(),
         source,
@@ -187,18 +210,27 @@ pub(crate) fn checkout(
     }
     let time = git.run(&["log", "-1", "--format=%ct"])?;
     let time = Timestamp::from_seconds(time.trim().parse().unwrap_or(0));
-    Ok((place, time))
+    Ok(Checkout {
+        place,
+        time,
+        commit: head.trim().to_owned(),
+    })
 }
 
 fn is_commit(reference: &str) -> bool {
     reference.len() >= 7 && reference.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-struct Git<'a> {
-    directory: &'a Path,
-    source: &'a GitSource,
-    options: &'a GitOptions,
-    interrupt: &'a Interrupt,
+/// A call of git about a repository.
+pub(super) struct Git<'a> {
+    /// Where it is called.
+    pub(super) directory: &'a Path,
+    /// The repository.
+    pub(super) source: &'a GitSource,
+    /// How.
+    pub(super) options: &'a GitOptions,
+    /// Is looked at before and after.
+    pub(super) interrupt: &'a Interrupt,
 }
 
 impl Git<'_> {
@@ -207,7 +239,7 @@ impl Git<'_> {
         clippy::disallowed_methods,
         reason = "git is called here, with the environment that was handed in"
     )]
-    fn run(&self, arguments: &[&str]) -> Result<String> {
+    pub(super) fn run(&self, arguments: &[&str]) -> Result<String> {
         self.interrupt.check()?;
         let shown = without_user(&self.source.remote);
         let output = std::process::Command::new(&self.options.program)
@@ -227,6 +259,11 @@ impl Git<'_> {
                     .map(|(name, value)| (name, value)),
             )
             .env("GIT_TERMINAL_PROMPT", "0")
+            // A repository around the store is none of ours.
+            .env(
+                "GIT_CEILING_DIRECTORIES",
+                self.directory.parent().unwrap_or(self.directory),
+            )
             .stdin(Stdio::null())
             .output()
             .map_err(|error| {
@@ -272,10 +309,8 @@ pub struct CheckedOut {
 
 impl CheckedOut {
     /// Opens what [`checkout`] made, without `.git` unless it is kept.
-    pub(crate) fn open(
-        (place, time): (TemporaryDirectory, Timestamp),
-        source: &GitSource,
-    ) -> Result<Self> {
+    pub(crate) fn open(checkout: Checkout, source: &GitSource) -> Result<Self> {
+        let Checkout { place, time, .. } = checkout;
         let subdirectory = ImagePath::clean(source.subdirectory.as_deref().unwrap_or(""));
         let mut path = place.path().to_owned();
         for component in subdirectory.components() {

@@ -4,8 +4,10 @@
 
 mod arrival;
 mod caching;
+mod commit;
 mod copy;
 mod deliver;
+mod download;
 pub mod elsewhere;
 mod finder;
 pub mod git;
@@ -19,6 +21,7 @@ mod permissions;
 mod planning;
 pub mod remote;
 pub mod request;
+mod revisit;
 mod rewrite;
 mod run;
 mod schedule;

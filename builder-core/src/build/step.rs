@@ -9,6 +9,7 @@ use crate::build::copy::{self, CopyInput};
 use crate::build::finder::{Finder, Source};
 use crate::build::keys::{self, Reader};
 use crate::build::layer::LayerMaker;
+use crate::build::revisit::{self, Addition};
 use crate::build::run::{self, RunInput, StageRoot};
 use crate::build::stage::Shared;
 use crate::build::workdir;
@@ -21,7 +22,7 @@ use crate::image::Layer;
 use crate::image::view::View;
 use crate::image_path::ImagePath;
 use crate::oci::Descriptor;
-use crate::plan::step::{CopySource, CopyStep, RunStep, Step};
+use crate::plan::step::{CopyStep, RunStep, Step};
 use crate::plan::{PlannedStage, PlannedStep};
 use crate::tree::graft::Graft;
 use crate::tree::merge::merge;
@@ -108,8 +109,7 @@ fn copy(
         return Ok(Made::Unknown);
     };
     let heredocs = arrival::heredocs(&step.sources, shared.now);
-    let fetched = |source: &CopySource| matches!(source, CopySource::Url(_) | CopySource::Git(_));
-    let fetches = step.sources.iter().any(fetched);
+    let fetches = step.sources.iter().any(revisit::is_elsewhere);
     let input = |unpack| CopyInput {
         step,
         source: source.tree(),
@@ -126,6 +126,15 @@ fn copy(
         directory: directory_of(finder, &source),
     };
     let mut key = keys::copy(asked, so_far.layers, so_far.base, step);
+    if revisit::is_all_elsewhere(step) {
+        let addition = Addition {
+            asked,
+            input: &whole,
+            reader: &reader,
+            maker: &|previous| maker(finder, planned, previous),
+        };
+        return addition.layer(key);
+    }
     let memo = keys::selection(&source, step);
     let known = memo
         .as_ref()
@@ -139,7 +148,8 @@ fn copy(
     }
     let arrivals = arrival::collect(&as_files, &heredocs)?;
     let same = fetches || !step.add;
-    let cold = caching.is_new(asked) && reader.directory.is_some() && same && !shared.only_asks;
+    let cold =
+        caching.is_new(asked) && reader.directory.is_some() && !step.add && !shared.only_asks;
     let observer = observer(finder, reader.directory.as_deref(), !cold)?;
     let make = |arrivals: Option<Vec<Arrival<'_>>>, previous: Option<&Descriptor>| {
         let maker = maker(finder, planned, previous)?.observed(observer.as_deref());

@@ -6,7 +6,8 @@
 //! cache/recent/<family>    the last keys of a step's place in a Dockerfile, the newest first: for `why`
 //! cache/listings/<digest>  the files that a step read, a line each: for `why`
 //! cache/contexts/<digest>  the digests of a directory's files, by what stat(2) says of them
-//! cache/selections/<key>   the digest of what a COPY takes from a stage or an image
+//! cache/selections/<key>   the digest of what a COPY takes from a stage or an image, or an ADD from elsewhere
+//! cache/urls/<digest>      what a URL of ADD had, and what its server calls that; JSON, complete or absent
 //! cache/images/<digest>    when an image was made, by what it is without its times
 //! ```
 //!
@@ -21,6 +22,7 @@ pub mod prune;
 pub mod recent;
 pub mod shared;
 pub mod stat_index;
+pub mod urls;
 
 use std::io::Write as _;
 

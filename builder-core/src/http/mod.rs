@@ -218,6 +218,18 @@ pub fn follow_watched(
     request: &Request,
     sent: &dyn Fn(u64),
 ) -> Result<Response, Error> {
+    follow_to(transport, request, sent).map(|(response, _)| response)
+}
+
+/// The same, with the URL that answered in the end.
+///
+/// # Errors
+/// Those of [`follow`].
+pub fn follow_to(
+    transport: &dyn Transport,
+    request: &Request,
+    sent: &dyn Fn(u64),
+) -> Result<(Response, String), Error> {
     let mut request = request.clone();
     for _ in 0..=MAX_REDIRECTS {
         let response = transport.send_watched(&request, sent)?;
@@ -227,13 +239,13 @@ pub fn follow_watched(
             _ => None,
         };
         let Some(location) = location else {
-            return Ok(response);
+            return Ok((response, request.url));
         };
         let next = join(&request.url, location);
         if authority(&next) != authority(&request.url) {
             // A body in memory may be a secret itself, such as a refresh token.
             if matches!(request.body, Body::Bytes(_)) {
-                return Ok(response);
+                return Ok((response, request.url));
             }
             request.headers.retain(|(name, _)| !is_secret(name));
         }
