@@ -136,7 +136,19 @@ fn what_is_unchanged_is_not_downloaded() {
         let why = world.line("why @/context").exits(0);
         assert!(!why.stderr.contains("ADD"), "{}", why.stderr);
         assert_eq!(site.log(), ["/f.txt ? 304"], "{headers}");
+        // A damaged memo is none.
+        for memo in fs::read_dir(world.path("store/cache/urls")).unwrap() {
+            fs::write(memo.unwrap().path(), "{\"name\":1}").unwrap();
+        }
+        assert_eq!(layers(&world, &words, true), first, "{headers}");
+        assert_eq!(site.log(), ["/f.txt 200"], "{headers}");
+        let epoch = "--source-date-epoch 1700000001";
+        let (_, warm) = add(&world, epoch, &words);
         world.set("RBUILD_ROOT", world.path("other"));
+        let (_, cold) = add(&world, epoch, &words);
+        assert_eq!(cold.digest, warm.digest, "{headers}");
+        assert_eq!(site.log(), ["/f.txt ? 304", "/f.txt 200"], "{headers}");
+        world.set("RBUILD_ROOT", world.path("third"));
         assert_eq!(layers(&world, &words, false), first, "{headers}");
     }
 }
@@ -384,7 +396,14 @@ fn a_commit_that_is_known_is_not_cloned() {
     let text = |path: &str| Image::open(&world.path("out/a.tar")).text(path);
     assert_eq!(text("/g/a"), "changed");
     assert_eq!(layers(&world, &format!("{url}#v1 /g/"), true), whole);
-    // A new store's result is the same.
+    // A new store's result is the same, and so is that of one that is told by another what the commit holds.
+    let words = format!("{url}#v1 /g/");
     world.set("RBUILD_ROOT", world.path("other"));
-    assert_eq!(layers(&world, &format!("{url}#v1 /g/"), false), whole);
+    assert_eq!(layers(&world, &words, false), whole);
+    add(&world, "--cache-to type=local,dest=@/shared", &words);
+    calls(&world);
+    world.set("RBUILD_ROOT", world.path("third"));
+    let (_, image) = add(&world, "--cache-from type=local,src=@/shared", &words);
+    assert_eq!(calls(&world), ["ls-remote"]);
+    assert_eq!(digest(&image.blobs[0]), whole[0]);
 }
