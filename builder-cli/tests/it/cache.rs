@@ -675,7 +675,8 @@ fn two_builds_at_once_execute_a_step_once() {
     assert_eq!(count.as_deref(), Some("x\n"));
 }
 
-/// A kill at any moment of a build or a prune leaves a store in which the next build is right.
+/// A kill at any moment of a build, an export or a prune leaves a store, and a shared cache, with which the next build is
+/// right.
 #[test]
 fn two_hundred_kills_spoil_nothing() {
     const KILLS: u64 = 200;
@@ -692,9 +693,15 @@ fn two_hundred_kills_spoil_nothing() {
     for kill in 1..=KILLS {
         world.write("context/src/main.c", below(7).to_string());
         world.write("context/run.sh", below(3).to_string());
-        let line = match below(8) {
+        let line = match below(10) {
             0 => "prune --all".to_owned(),
             1 => "prune --keep-storage 2MB".to_owned(),
+            2 => "prune --all --root @/shared".to_owned(),
+            number @ 3..=5 => format!(
+                "build --cache-to type=local,dest=@/shared,mode={} -o type=oci,dest=@/out/image.tar {}",
+                if number == 3 { "min" } else { "max" },
+                arguments(flags)
+            ),
             _ => format!(
                 "build -o type=oci,dest=@/out/image.tar {}",
                 arguments(flags)
@@ -709,6 +716,11 @@ fn two_hundred_kills_spoil_nothing() {
             let _ = fs::remove_dir_all(&cold);
             let made = build(&world, &format!("{flags} --root {}", cold.display())).exits(0);
             assert_eq!(found, made.stdout, "after {kill} kills");
+            let _ = fs::remove_dir_all(&cold);
+            let shared = "--cache-from type=local,src=@/shared";
+            let flags = format!("{flags} {shared} --root {}", cold.display());
+            let made = build(&world, &flags).exits(0);
+            assert_eq!(found, made.stdout, "after {kill} kills, shared");
         }
     }
     let left = fs::read_dir(world.path("store/tmp")).unwrap().count();

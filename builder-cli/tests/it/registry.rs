@@ -285,6 +285,65 @@ fn a_push_on_a_remote_base_stores_none_of_it() {
 }
 
 #[test]
+fn two_machines_share_a_cache() {
+    if !tools() {
+        return;
+    }
+    let registry = Registry::start(false);
+    base(&registry, PLAIN);
+    let name = &registry.name;
+    let cache = format!("type=registry,ref={name}/team/cache:main");
+    let machine = || {
+        let place = Place::new();
+        let text = format!(
+            "FROM {name}/debian:bookworm AS files\nWORKDIR /made\nCOPY --chown=node a /made/\nFROM {name}/debian:bookworm\nCOPY --from=files /made /made\nCOPY b /\n"
+        );
+        place.write("context/Dockerfile", &text);
+        place.write("context/a", "a");
+        place.write("context/b", "b");
+        place
+    };
+    let line = |flags: &str| {
+        format!(
+            "build --progress plain --source-date-epoch 1700000000 -t {name}/team/app:1 --push {flags} context"
+        )
+    };
+    let one = machine();
+    one.well(&line(&format!("--cache-to {cache},mode=max")));
+    let pushed = inspect(&registry, "team/app:1", PLAIN_INSPECT);
+    registry.requests();
+    let two = machine();
+    let told = two.well(&line(&format!("--cache-from {cache}")));
+    assert_eq!(told.matches("] cached").count(), 4, "{told}");
+    assert_eq!(inspect(&registry, "team/app:1", PLAIN_INSPECT), pushed);
+    let requests = registry.requests();
+    let layers: Vec<_> = requests
+        .iter()
+        .filter(|one| one.starts_with("GET") && one.contains("/team/cache/blobs/"))
+        .collect();
+    assert!(layers.is_empty(), "nothing needs a layer: {layers:#?}");
+    // Other tools see an index of artifacts, each with its own tag.
+    let summary = run(Command::new("skopeo")
+        .args(["inspect", "--raw"])
+        .args(PLAIN_INSPECT)
+        .arg(format!("docker://{name}/team/cache:main")));
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    let records = summary["manifests"].as_array().unwrap().len();
+    let tags = run(Command::new("skopeo")
+        .arg("list-tags")
+        .args(PLAIN_INSPECT)
+        .arg(format!("docker://{name}/team/cache")));
+    let tags: serde_json::Value = serde_json::from_str(&tags).unwrap();
+    assert_eq!(tags["Tags"].as_array().unwrap().len(), records + 1);
+    assert!(records >= 5, "{summary}");
+    // The image carries its own record on request.
+    let inline = format!("--cache-from {name}/team/app:1");
+    one.well(&line(&inline));
+    let told = machine().well(&line(&inline));
+    assert_eq!(told.matches("] cached").count(), 4, "{told}");
+}
+
+#[test]
 fn pull_policies() {
     if !tools() {
         return;
