@@ -313,11 +313,11 @@ pub(crate) struct DockerFlags {
     #[arg(long, hide = true)]
     pub(crate) load: bool,
     /// Cache of other machines to look steps up in: type=registry,ref=NAME, type=local,src=DIR, or the NAME of an image
-    /// that carries its record (repeatable)
+    /// that carries its record; with mounts=true or mounts=ID;ID it fills new cache mounts too (repeatable)
     #[arg(long, value_name = "SPEC")]
     pub(crate) cache_from: Vec<String>,
-    /// Cache for other machines to write: type=registry,ref=NAME, type=local,dest=DIR, each with mode=min|max, or type=inline
-    /// (repeatable)
+    /// Cache for other machines to write: type=registry,ref=NAME, type=local,dest=DIR, each with mode=min|max, and with
+    /// mounts=true or mounts=ID;ID for cache mounts; or type=inline (repeatable)
     #[arg(long, value_name = "SPEC")]
     pub(crate) cache_to: Vec<String>,
     /// Refused by name

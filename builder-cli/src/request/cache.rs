@@ -1,10 +1,10 @@
 //! `--cache-from` and `--cache-to`: `type=…` with fields as comma-separated values, or an image's name alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use builder_core::Result;
-use builder_core::cache::shared::{CacheFrom, CacheMode, CacheTarget, CacheTo};
+use builder_core::cache::shared::{CacheFrom, CacheMode, CacheTarget, CacheTo, Mounts};
 use builder_core::reference::Reference;
 
 use super::usage;
@@ -16,6 +16,7 @@ const INLINE_ARGUMENT: &str = "BUILDKIT_INLINE_CACHE";
 const INLINE: CacheTo = CacheTo {
     target: CacheTarget::Inline,
     mode: CacheMode::Min,
+    mounts: Mounts::None,
     ignore_error: false,
 };
 
@@ -59,18 +60,20 @@ fn one_from(spec: &str, directory: &Path) -> Result<CacheFrom> {
     if !spec.contains('=') {
         return Ok(CacheFrom::Image(reference(FLAG, spec)?));
     }
+    refuse_mounts_of_image(FLAG, spec)?;
     let mut fields = Fields::read(FLAG, spec)?;
+    let mounts = fields.mounts()?;
     let cache = match fields.kind()?.as_str() {
-        "registry" => CacheFrom::Registry(reference(FLAG, &fields.needed("ref")?)?),
+        "registry" => CacheFrom::Registry(reference(FLAG, &fields.needed("ref")?)?, mounts),
         "local" => {
             // Buildx' choice among several caches in one directory: rbuild keeps one.
             fields.take("tag");
             fields.take("digest");
-            CacheFrom::Local(directory.join(fields.needed("src")?))
+            CacheFrom::Local(directory.join(fields.needed("src")?), mounts)
         }
         kind => return Err(unknown(FLAG, kind)),
     };
-    fields.end("`type`, `ref` and `src`")?;
+    fields.end("`type`, `ref`, `src` and `mounts`")?;
     Ok(cache)
 }
 
@@ -85,8 +88,10 @@ fn one_to(spec: &str, directory: &Path) -> Result<CacheTo> {
         whole = format!("type=registry,ref={spec}");
         &whole
     };
+    refuse_mounts_of_image(FLAG, spec)?;
     let mut fields = Fields::read(FLAG, spec)?;
     let kind = fields.kind()?;
+    let mounts = fields.mounts()?;
     let mode = match fields.take("mode").as_deref() {
         None | Some("min") => CacheMode::Min,
         Some("max") => CacheMode::Max,
@@ -111,18 +116,36 @@ fn one_to(spec: &str, directory: &Path) -> Result<CacheTo> {
             fields.take("tag");
             CacheTarget::Local(directory.join(fields.needed("dest")?))
         }
+        "inline" if !mounts.is_none() => return Err(no_mounts(FLAG, spec)),
         "inline" => {
             fields.end("`type`")?;
             return Ok(INLINE);
         }
         kind => return Err(unknown(FLAG, kind)),
     };
-    fields.end("`type`, `ref`, `dest`, `mode` and `ignore-error`")?;
+    fields.end("`type`, `ref`, `dest`, `mode`, `mounts` and `ignore-error`")?;
     Ok(CacheTo {
         target,
         mode,
+        mounts,
         ignore_error,
     })
+}
+
+/// Refuses cache mounts of what is named as an image: `IMAGE,mounts=…`.
+fn refuse_mounts_of_image(flag: &str, spec: &str) -> Result<()> {
+    let mut fields = spec.split(',');
+    let plain = fields.next().is_some_and(|first| !first.contains('='));
+    if plain && fields.any(|field| field.trim_start().starts_with("mounts=")) {
+        return Err(no_mounts(flag, spec));
+    }
+    Ok(())
+}
+
+fn no_mounts(flag: &str, spec: &str) -> builder_core::Error {
+    usage(format!("{flag} `{spec}`: an image carries no cache mounts")).with_help(
+        "give them a place of their own: `type=registry,ref=…,mounts=true`, or `type=local`",
+    )
 }
 
 fn unknown(flag: &str, kind: &str) -> builder_core::Error {
@@ -202,6 +225,30 @@ impl<'s> Fields<'s> {
         }
     }
 
+    /// `mounts=true`, or ids with semicolons between them.
+    fn mounts(&mut self) -> Result<Mounts> {
+        let Some(value) = self.take("mounts") else {
+            return Ok(Mounts::None);
+        };
+        match value.as_str() {
+            "true" | "1" => return Ok(Mounts::All),
+            "false" | "0" => return Ok(Mounts::None),
+            _ => {}
+        }
+        let ids = value.split(';').map(str::trim);
+        let ids: BTreeSet<String> = ids.filter(|id| !id.is_empty()).map(str::to_owned).collect();
+        if ids.is_empty() {
+            return Err(usage(format!(
+                "{} `{}`: `mounts` names none",
+                self.flag, self.spec
+            ))
+            .with_help(
+                "write `mounts=true`, or ids of cache mounts as in `mounts=/root/.cache;go`",
+            ));
+        }
+        Ok(Mounts::Named(ids))
+    }
+
     fn end(&self, known: &str) -> Result<()> {
         match self.values.keys().next() {
             None => Ok(()),
@@ -233,8 +280,8 @@ mod tests {
         let found = caches(&[text, &registry, "type=local,src=d"], &[], &[]).unwrap();
         let expected = [
             CacheFrom::Image(image.clone()),
-            CacheFrom::Registry(image.clone()),
-            CacheFrom::Local("/w/d".into()),
+            CacheFrom::Registry(image.clone(), Mounts::None),
+            CacheFrom::Local("/w/d".into(), Mounts::None),
         ];
         assert_eq!(found.from, expected);
         assert_eq!(found.to, [INLINE]);
@@ -243,6 +290,7 @@ mod tests {
         let to = |target, mode, ignore_error| CacheTo {
             target,
             mode,
+            mounts: Mounts::None,
             ignore_error,
         };
         let expected = [
@@ -251,6 +299,29 @@ mod tests {
             to(CacheTarget::Local("/d".into()), CacheMode::Min, false),
         ];
         assert_eq!(found.to, expected);
+    }
+
+    #[test]
+    fn cache_mounts_travel_when_someone_asks() {
+        let named = |ids: &[&str]| Mounts::Named(ids.iter().map(ToString::to_string).collect());
+        for (field, expected) in [
+            ("", Mounts::None),
+            (",mounts=false", Mounts::None),
+            (",mounts=true", Mounts::All),
+            (",mounts=1", Mounts::All),
+            (",mounts=go", named(&["go"])),
+            (",mounts=/root/.cache; go;", named(&["/root/.cache", "go"])),
+            (",mounts=a=b", named(&["a=b"])),
+        ] {
+            let (from, to) = (
+                format!("type=local,src=d{field}"),
+                format!("type=registry,ref=a/b{field}"),
+            );
+            let found = caches(&[&from], &[&to], &[]).unwrap();
+            let local = CacheFrom::Local("/w/d".into(), expected.clone());
+            assert_eq!(found.from, [local], "{field}");
+            assert_eq!(found.to[0].mounts, expected, "{field}");
+        }
     }
 
     #[test]
@@ -275,6 +346,31 @@ mod tests {
             (Some("type=local,dest=x"), None, "has no `src`"),
             (Some("ref=a/b"), None, "has no type"),
             (Some("type=registry,ref=a,x=y"), None, "no `x`"),
+            (
+                Some("a/b,mounts=true"),
+                None,
+                "an image carries no cache mounts",
+            ),
+            (
+                None,
+                Some("a/b,mounts=go"),
+                "an image carries no cache mounts",
+            ),
+            (
+                None,
+                Some("inline,mounts=go"),
+                "an image carries no cache mounts",
+            ),
+            (
+                None,
+                Some("type=inline,mounts=true"),
+                "an image carries no cache mounts",
+            ),
+            (
+                Some("type=local,src=x,mounts=;"),
+                None,
+                "`mounts` names none",
+            ),
             (Some("Upper/Case"), None, "--cache-from `Upper/Case`"),
             (None, Some("type=inline,mode=max,ref=x"), "no `ref`"),
             (None, Some("type=registry,ref=a,mode=all"), "mode=`all`"),

@@ -19,6 +19,7 @@ mod remote;
 mod remote_again;
 mod run;
 mod shared_cache;
+mod shared_mounts;
 
 use std::path::{Path, PathBuf};
 

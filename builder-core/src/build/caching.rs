@@ -176,7 +176,7 @@ impl<'a> Caching<'a> {
     /// before.
     pub(crate) fn is_new(&self, asked: &Asked<'_>) -> bool {
         let known = self.cache.recent(&asked.family());
-        let shared = !self.sharing.caches().is_empty() && !self.is_off(asked.stage);
+        let shared = self.sharing.caches().next().is_some() && !self.is_off(asked.stage);
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         !shared && (self.is_off(asked.stage) || known.iter().all(|key| own.contains(key)))
     }
@@ -258,7 +258,7 @@ impl<'a> Caching<'a> {
     pub(crate) fn selection(&self, stage: &PlannedStage, key: &Key) -> Result<Option<Digest>> {
         let mut known = self.cache.selection(key);
         if known.is_none() && !self.is_off(stage) {
-            let mut caches = self.sharing.caches().iter();
+            let mut caches = self.sharing.caches();
             known = caches.find_map(|cache| cache.selection(key));
             if let Some(files) = &known {
                 self.cache.put_selection(key, files)?;

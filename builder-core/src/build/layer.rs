@@ -138,9 +138,11 @@ impl<'a> LayerMaker<'a> {
 }
 
 /// Reads a file until someone asks to stop, in the middle of it if need be.
-struct Stoppable<'a, R> {
-    inner: R,
-    interrupt: &'a Interrupt,
+pub(crate) struct Stoppable<'a, R> {
+    /// The file.
+    pub(crate) inner: R,
+    /// Whether to stop.
+    pub(crate) interrupt: &'a Interrupt,
 }
 
 impl<R: Read> Read for Stoppable<'_, R> {

@@ -8,6 +8,8 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::cache::Blob;
+use crate::cache::shared::Origin;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::{unpack_index, verify_layer};
@@ -150,6 +152,25 @@ impl Lenders<'_> {
         let file = std::fs::File::open(&path).map_err(trouble)?;
         store_stream(store.blob_writer()?, blob, file).map_err(trouble)??;
         Ok(())
+    }
+
+    /// Brings a blob from where a shared cache says that it is, and checks that it is what it is said to be.
+    ///
+    /// # Errors
+    /// One that can't be had, and one that is another layer.
+    pub(crate) fn bring(&self, store: &Store, origin: &Origin, blob: &Blob) -> Result<()> {
+        let wanted = &blob.descriptor;
+        if store.blob_size(&wanted.digest)? != Some(wanted.size) {
+            match (origin, self.registry) {
+                (Origin::Directory(directory), _) => Self::copy(store, directory, wanted)?,
+                (Origin::Repository(place), Some(registry)) => {
+                    store.remember_origin(&wanted.digest, place)?;
+                    registry.fetch(store, std::slice::from_ref(wanted))?;
+                }
+                (Origin::Repository(_), None) => return Err(missing(store, wanted)),
+            }
+        }
+        Ok(verify_layer(store, wanted, &blob.diff_id)?)
     }
 
     fn fetch_one(&self, store: &Store, blob: &Descriptor) -> Result<()> {

@@ -26,7 +26,7 @@ impl Caching<'_> {
             return Ok(Some(layer));
         }
         let own = known.map(|entry| (StepRecord { entry, index: None }, None));
-        let shared = self.sharing.caches().iter().filter_map(|cache| {
+        let shared = self.sharing.caches().filter_map(|cache| {
             let record = cache.step(key)?;
             Some((record, Some(cache.origin())))
         });

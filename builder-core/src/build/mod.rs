@@ -202,11 +202,13 @@ fn with_result<T>(
     let images = Mutex::new(images);
     let result = while_exporting(&sharing, store, &lenders, || {
         let image = execute(&shared, &planned.bases, &images, request.jobs, purpose)?;
-        finish(Done {
+        let result = finish(Done {
             shared: &shared,
             image,
             registry: registry.as_ref(),
-        })
+        })?;
+        run::export_mounts(&shared, &sharing);
+        Ok(result)
     });
     let exported = sharing.finish(events);
     result.and_then(|result| exported.map(|()| result))

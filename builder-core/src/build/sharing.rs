@@ -8,9 +8,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::build::lending::Lenders;
 use crate::build::request::BuildRequest;
+use crate::cache::Blob;
 use crate::cache::shared::{
-    CacheFrom, CacheMode, CacheTarget, CacheTo, LocalCache, LocalTarget, Record, RegistryCache,
-    RegistryTarget, SharedCache, SharedTarget,
+    CacheFrom, CacheMode, CacheTarget, CacheTo, LocalCache, LocalTarget, Mounts, Origin, Record,
+    RegistryCache, RegistryTarget, SharedCache, SharedTarget, mount_key,
 };
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -36,7 +37,7 @@ pub(crate) struct Export {
 
 /// The caches that a request names.
 pub(crate) struct Sharing<'a> {
-    caches: Vec<Box<dyn SharedCache + 'a>>,
+    caches: Vec<Source<'a>>,
     targets: Vec<Target<'a>>,
     sender: Mutex<Option<Sender<Export>>>,
     receiver: Mutex<Receiver<Export>>,
@@ -44,11 +45,30 @@ pub(crate) struct Sharing<'a> {
     done: Mutex<BTreeSet<Digest>>,
 }
 
+/// One cache to read.
+struct Source<'a> {
+    from: Box<dyn SharedCache + 'a>,
+    name: String,
+    mounts: Mounts,
+}
+
+/// What a shared cache holds of a cache mount.
+#[derive(Debug)]
+pub(crate) struct SharedMount {
+    /// The cache's name, for people.
+    pub(crate) cache: String,
+    /// Where its blobs are.
+    pub(crate) origin: Origin,
+    /// Its layers, the lowest first.
+    pub(crate) layers: Vec<Blob>,
+}
+
 /// One place to export to.
 struct Target<'a> {
     to: Box<dyn SharedTarget + Send + 'a>,
     name: String,
     mode: CacheMode,
+    mounts: Mounts,
     ignore_error: bool,
     /// Why nothing more goes there.
     failed: Mutex<Option<Error>>,
@@ -82,8 +102,58 @@ impl<'a> Sharing<'a> {
     }
 
     /// The caches to read.
-    pub(crate) fn caches(&self) -> &[Box<dyn SharedCache + 'a>] {
-        &self.caches
+    pub(crate) fn caches(&self) -> impl Iterator<Item = &(dyn SharedCache + 'a)> {
+        self.caches.iter().map(|source| &*source.from)
+    }
+
+    /// What the caches that carry the cache mount `id` hold of it, in their order; each is asked when its turn comes.
+    pub(crate) fn mounts(&self, id: &str) -> impl Iterator<Item = Result<Option<SharedMount>>> {
+        let key = mount_key(id);
+        let carriers = self.caches.iter();
+        let carriers = carriers.filter(move |source| source.mounts.contains(id));
+        carriers.map(move |source| {
+            let found = source.from.mount(&key)?;
+            Ok(found.map(|layers| SharedMount {
+                cache: source.name.clone(),
+                origin: source.from.origin(),
+                layers,
+            }))
+        })
+    }
+
+    /// Whether the cache mount `id` is imported.
+    pub(crate) fn imports(&self, id: &str) -> bool {
+        self.caches.iter().any(|source| source.mounts.contains(id))
+    }
+
+    /// Whether the cache mount `id` is exported.
+    pub(crate) fn exports(&self, id: &str) -> bool {
+        self.targets.iter().any(|target| target.mounts.contains(id))
+    }
+
+    /// Exports a cache mount to the targets that ask for it; gives their names, where anything was written.
+    pub(crate) fn put_mount(
+        &self,
+        store: &Store,
+        id: &str,
+        layers: Vec<Blob>,
+        anew: bool,
+    ) -> Vec<&str> {
+        let key = mount_key(id);
+        let record = Record::Mount { key, layers };
+        let asked = self.targets.iter();
+        let asked = asked.filter(|target| target.mounts.contains(id));
+        let written = asked.filter(|target| target.put_record(store, &record, anew));
+        written.map(|target| target.name.as_str()).collect()
+    }
+
+    /// Says to the targets that ask for a cache mount why they don't get it.
+    pub(crate) fn fail_mount(&self, id: &str, error: &Error) {
+        let asked = self.targets.iter();
+        for target in asked.filter(|target| target.mounts.contains(id)) {
+            let copy = Error::new(error.kind(), error.message());
+            lock(&target.failed).get_or_insert(copy);
+        }
     }
 
     /// How many threads export.
@@ -156,22 +226,30 @@ fn cache<'a>(
     platform: &Platform,
     lenders: &'a Lenders<'a>,
     events: &dyn EventSink,
-) -> Result<Option<Box<dyn SharedCache + 'a>>> {
-    let (reference, plain) = match from {
-        CacheFrom::Registry(reference) => (reference, false),
-        CacheFrom::Image(reference) => (reference, true),
-        CacheFrom::Local(path) => {
+) -> Result<Option<Source<'a>>> {
+    let (reference, plain, mounts) = match from {
+        CacheFrom::Registry(reference, mounts) => (reference, false, mounts.clone()),
+        CacheFrom::Image(reference) => (reference, true, Mounts::None),
+        CacheFrom::Local(path, mounts) => {
             let cache = LocalCache::open(path);
             if cache.is_none() {
                 let message = format!("the cache `{}` is not there yet", path.display());
                 events.send(Event::Notice { message });
             }
-            return Ok(cache.map(|cache| Box::new(cache) as _));
+            return Ok(cache.map(|cache| Source {
+                from: Box::new(cache),
+                name: path.display().to_string(),
+                mounts: mounts.clone(),
+            }));
         }
     };
     let registry = registry(lenders, reference)?;
     let cache = RegistryCache::new(registry, reference.clone(), platform.clone(), plain);
-    Ok(Some(Box::new(cache)))
+    Ok(Some(Source {
+        from: Box::new(cache),
+        name: reference.familiar(),
+        mounts,
+    }))
 }
 
 /// None for what is no place of its own.
@@ -191,6 +269,7 @@ fn target<'a>(to: &CacheTo, lenders: &'a Lenders<'a>) -> Result<Option<Target<'a
         to: place,
         name,
         mode: to.mode,
+        mounts: to.mounts.clone(),
         ignore_error: to.ignore_error,
         failed: Mutex::default(),
     }))
@@ -218,8 +297,20 @@ impl Target<'_> {
                 }
             }
         }
-        if let Err(error) = self.to.put(store, &record, export.anew) {
-            lock(&self.failed).get_or_insert(error);
+        self.put_record(store, &record, export.anew);
+    }
+
+    /// Writes a record; gives whether that was needed, and done.
+    fn put_record(&self, store: &Store, record: &Record, anew: bool) -> bool {
+        if lock(&self.failed).is_some() {
+            return false;
+        }
+        match self.to.put(store, record, anew) {
+            Ok(written) => written,
+            Err(error) => {
+                lock(&self.failed).get_or_insert(error);
+                false
+            }
         }
     }
 

@@ -9,6 +9,7 @@
 //! cache/selections/<key>   the digest of what a COPY takes from a stage or an image, or an ADD from elsewhere
 //! cache/urls/<digest>      what a URL of ADD had, and what its server calls that; JSON, complete or absent
 //! cache/images/<digest>    when an image was made, by what it is without its times
+//! cache/shared-mounts/<key>  in a shared cache that is a directory: the layers of a cache mount
 //! ```
 //!
 //! `shared` are the caches of other machines.
@@ -185,6 +186,19 @@ impl Cache {
     /// Those of the store.
     pub fn put_made_at(&self, image: &Digest, time: Timestamp) -> Result<()> {
         self.write(IMAGES, image, time.to_rfc3339().as_bytes())
+    }
+
+    /// The text of a folder of shared records that stands under a key.
+    fn shared_text(&self, folder: &str, key: &Key) -> Option<Vec<u8>> {
+        std::fs::read(self.store.cache_path(folder, &key.digest().hex())).ok()
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn put_shared_text(&self, folder: &str, key: &Key, text: &[u8]) -> Result<()> {
+        self.write(folder, &key.digest(), text)
     }
 
     fn write(&self, folder: &str, name: &Digest, text: &[u8]) -> Result<()> {

@@ -5,11 +5,11 @@
 //! last change.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, Write as _};
+use std::io::{self, BufReader, BufWriter, Read, Seek as _, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{Mode, Stat};
+use rustix::fs::{FileType, Mode, Stat};
 
 use super::walk;
 use crate::error::{Error, ErrorKind, Result};
@@ -66,6 +66,67 @@ impl Snapshot {
         };
         records.advance()?;
         Ok(records)
+    }
+
+    /// The sizes of the regular files in bytes, of each name for itself.
+    ///
+    /// # Errors
+    /// A store that can't be read.
+    pub fn file_bytes(&self) -> Result<u64> {
+        let mut records = self.records()?;
+        let mut sum = 0_u64;
+        while records.now.depth > 0 {
+            let state = &records.now.state;
+            if FileType::from_raw_mode(state.mode).is_file() {
+                sum = sum.saturating_add(state.size);
+            }
+            records.advance()?;
+        }
+        Ok(sum)
+    }
+
+    /// Writes all of it, for [`Snapshot::load`].
+    ///
+    /// # Errors
+    /// `out` can't be written, or the store can't be read.
+    pub fn save(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&self.certain.to_le_bytes())?;
+        out.write_all(&self.entries.to_le_bytes())?;
+        let mut file = self.file.file().try_clone()?;
+        file.rewind()?;
+        io::copy(&mut file, out)?;
+        Ok(())
+    }
+
+    /// Reads what [`Snapshot::save`] wrote, in this process or an earlier one. The caller knows that it is whole.
+    ///
+    /// # Errors
+    /// `input` can't be read, or the store can't be written.
+    pub fn load(store: &Store, input: &mut dyn Read) -> Result<Self> {
+        let mut file = store.temporary_file()?;
+        let (mut certain, mut entries) = ([0; 16], [0; 8]);
+        let read = input
+            .read_exact(&mut certain)
+            .and_then(|()| input.read_exact(&mut entries))
+            .and_then(|()| io::copy(input, &mut file));
+        read.map_err(lost)?;
+        Ok(Self {
+            file,
+            certain: i128::from_le_bytes(certain),
+            entries: u64::from_le_bytes(entries),
+        })
+    }
+
+    /// A snapshot of nothing: all that is there is new.
+    ///
+    /// # Errors
+    /// A store that can't be written.
+    pub fn nothing(store: &Store) -> Result<Self> {
+        Ok(Self {
+            file: store.temporary_file()?,
+            certain: i128::MIN,
+            entries: 0,
+        })
     }
 
     /// As if the walk had ended at another time, by a clock that goes on in steps.

@@ -7,11 +7,13 @@
 //!   lock      shared or exclusive: its users; exclusive: who deletes it
 //!   id        the name, for people
 //!   used      its time is that of the last use
+//!   shared, shared.files  the form in which it travels, see `history.rs`
 //! ```
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use super::history::History;
 use super::mounts::Materials;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -25,6 +27,17 @@ use crate::store::{Lock, Store};
 pub(super) struct Cache {
     folder: PathBuf,
     lock: Lock,
+}
+
+/// A cache that was looked for without waiting.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// Here, and nobody else's until it is dropped.
+    Free(Cache),
+    /// Another build uses it.
+    Busy,
+    /// There is none.
+    Absent,
 }
 
 /// Which cache, and how it is shared.
@@ -49,6 +62,28 @@ impl Cache {
         self.folder.join("owners")
     }
 
+    /// Where the form in which it travels is remembered.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Takes the first cache of a name as it is, if nobody uses it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) fn find(store: &Store, encoding: OwnerEncoding, id: &str) -> Result<Found> {
+        let folder = folder_of(store, encoding, id, 0);
+        if !folder.join("data").exists() {
+            return Ok(Found::Absent);
+        }
+        let lock = Lock::try_now(&folder.join("lock"), Mode::Exclusive)?;
+        Ok(match lock.map(|lock| Self { folder, lock }) {
+            Some(cache) if cache.data().exists() => Found::Free(cache),
+            Some(_) => Found::Absent,
+            None => Found::Busy,
+        })
+    }
+
     /// Takes a cache, waiting for it where it is in use; one that is new is filled by `fill`, whose result is the
     /// directory's side table.
     ///
@@ -60,14 +95,9 @@ impl Cache {
         wanted: &Wanted<'_>,
         fill: Materials<'_>,
     ) -> Result<Self> {
-        let name = Digest::of(wanted.id.as_bytes());
-        let all = store.root().join("cache/mounts").join(match encoding {
-            OwnerEncoding::Recorded => "recorded",
-            OwnerEncoding::Native => "native",
-        });
         let mut number = 0;
         let cache = loop {
-            let folder = all.join(format!("{}.{number}", name.hex()));
+            let folder = folder_of(store, encoding, wanted.id, number);
             make(&folder)?;
             let path = folder.join("lock");
             let lock = match wanted.sharing {
@@ -118,6 +148,7 @@ impl Cache {
         let new = self.folder.join("new");
         // What a killed build left half done.
         let _ = crate::store::remove_tree(&new);
+        History::forget(&self.folder);
         let mut table = SideTable::default();
         fill(&new, &mut table)?;
         write(&self.folder.join("id"), id.as_bytes())?;
@@ -136,6 +167,17 @@ impl Cache {
         write(&new, all.to_text().as_bytes())?;
         std::fs::rename(&new, self.owners()).map_err(|error| trouble(&new, error))
     }
+}
+
+/// The folder of one of the caches of a name.
+fn folder_of(store: &Store, encoding: OwnerEncoding, id: &str, number: u32) -> PathBuf {
+    let encoding = match encoding {
+        OwnerEncoding::Recorded => "recorded",
+        OwnerEncoding::Native => "native",
+    };
+    let name = Digest::of(id.as_bytes()).hex();
+    let all = store.root().join("cache/mounts").join(encoding);
+    all.join(format!("{name}.{number}"))
 }
 
 fn make(path: &Path) -> Result<()> {

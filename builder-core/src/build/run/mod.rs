@@ -7,10 +7,12 @@ mod agent;
 mod caches;
 mod failure;
 mod files;
+mod history;
 mod keys;
 mod mounts;
 mod root;
 mod ssh;
+mod travel;
 mod user;
 mod wire;
 
@@ -41,6 +43,7 @@ use crate::source::SourceFile;
 use crate::store::Store;
 pub(crate) use mounts::Sources;
 pub(crate) use root::StageRoot;
+pub(crate) use travel::export as export_mounts;
 
 /// The search path of a stage whose environment has none.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -52,6 +55,7 @@ pub(crate) struct Runner<'a> {
     choice: Choice,
     options: &'a RunOptions,
     shared_files: mounts::SharedFiles,
+    used_mounts: travel::UsedMounts,
 }
 
 impl<'a> Runner<'a> {
@@ -102,6 +106,7 @@ impl<'a> Runner<'a> {
             helper,
             options,
             shared_files: mounts::SharedFiles::default(),
+            used_mounts: travel::UsedMounts::default(),
         })
     }
 

@@ -11,6 +11,7 @@ use super::RunInput;
 use super::caches::{Cache, Wanted};
 use super::root::with_layouts;
 use super::ssh::SshServer;
+use super::travel;
 use crate::build::finder::Source;
 use crate::build::keys::bound_name;
 use crate::digest::Digest;
@@ -324,7 +325,9 @@ fn cache(input: &RunInput<'_, '_>, kind: &RunMountKind, id: &str) -> Result<Cach
         sharing: *sharing,
         alone: matches!(input.runner.choice.mode, Mode::Chroot { .. }),
     };
+    travel::note_use(input.runner, id);
     let mut fill = |place: &Path, table: &mut SideTable| match from {
+        _ if travel::import(input, id, place, table)? => Ok(()),
         Some(from) => {
             let found = input.sources.source(from)?;
             let path = find(found.tree(), source)?;

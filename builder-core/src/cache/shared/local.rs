@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::{Origin, Record, SharedCache, SharedTarget, StepRecord, blobs_of};
-use crate::cache::{Cache, Entry, Key};
+use crate::cache::{Blob, Cache, Entry, Key};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::Descriptor;
 use crate::store::{BlobSource, Lock, Store};
+
+/// The folder of the records of cache mounts.
+const MOUNTS: &str = "shared-mounts";
 
 /// A directory with `cache/` and `blobs/`.
 #[derive(Debug)]
@@ -44,6 +47,27 @@ impl SharedCache for LocalCache {
     fn selection(&self, key: &Key) -> Option<Digest> {
         let text = self.read("selections", key)?;
         std::str::from_utf8(&text).ok()?.trim().parse().ok()
+    }
+
+    fn mount(&self, key: &Key) -> Result<Option<Vec<Blob>>> {
+        let path = self.root.join("cache").join(MOUNTS);
+        let path = path.join(key.digest().hex());
+        let damaged = || {
+            let message = format!("`{}` is no record of a cache mount", path.display());
+            Error::new(ErrorKind::Store, message)
+        };
+        match std::fs::read(&path) {
+            Ok(text) => match serde_json::from_slice(&text) {
+                Ok(Record::Mount { key: found, layers }) if found == *key => Ok(Some(layers)),
+                Ok(_) => Err(damaged()),
+                Err(error) => Err(damaged().with_source(error)),
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                let message = format!("cannot read `{}`", path.display());
+                Err(Error::new(ErrorKind::Store, message).with_source(error))
+            }
+        }
     }
 
     fn origin(&self) -> Origin {
@@ -94,15 +118,27 @@ impl<'a> LocalTarget<'a> {
 }
 
 impl SharedTarget for LocalTarget<'_> {
-    fn put(&self, store: &Store, record: &Record, _: bool) -> Result<()> {
+    fn put(&self, store: &Store, record: &Record, anew: bool) -> Result<bool> {
+        let cache = Cache::new(&self.store);
+        if let Record::Mount { key, .. } = record
+            && let Some(text) = cache.shared_text(MOUNTS, key)
+            && serde_json::from_slice(&text).is_ok_and(|known| record.is_covered_by(&known))
+            && !anew
+        {
+            return Ok(false);
+        }
         for blob in blobs_of(record) {
             self.copy(store, &blob)?;
         }
-        let cache = Cache::new(&self.store);
         match record {
-            Record::Step(step) => cache.put_entry(&step.entry),
-            Record::Selection { key, files } => cache.put_selection(key, files),
+            Record::Step(step) => cache.put_entry(&step.entry)?,
+            Record::Selection { key, files } => cache.put_selection(key, files)?,
+            Record::Mount { key, .. } => {
+                let text = crate::oci::json::to_bytes("a record of the cache", record)?;
+                cache.put_shared_text(MOUNTS, key, &text)?;
+            }
         }
+        Ok(true)
     }
 
     fn finish(&self) -> Result<()> {

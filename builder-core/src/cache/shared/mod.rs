@@ -10,6 +10,7 @@ mod record;
 mod registry;
 mod registry_target;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 pub use local::LocalCache;
@@ -18,10 +19,12 @@ pub use record::{Record, StepRecord};
 pub use registry::RegistryCache;
 pub(crate) use registry_target::RegistryTarget;
 
+use super::Blob;
 use super::key::Key;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::oci::Descriptor;
+use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::store::Store;
 
@@ -29,11 +32,11 @@ use crate::store::Store;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CacheFrom {
     /// `type=registry,ref=…`: records beside a reference.
-    Registry(Reference),
+    Registry(Reference, Mounts),
     /// An image: the record in its config.
     Image(Reference),
     /// `type=local,src=…`: a directory.
-    Local(PathBuf),
+    Local(PathBuf, Mounts),
 }
 
 /// Where a build's results go for other machines: `--cache-to`.
@@ -43,8 +46,47 @@ pub struct CacheTo {
     pub target: CacheTarget,
     /// Which layers go along.
     pub mode: CacheMode,
+    /// Which cache mounts go along.
+    pub mounts: Mounts,
     /// Whether a failure is told only, and no error: `ignore-error=true`.
     pub ignore_error: bool,
+}
+
+/// Which cache mounts travel with a shared cache: the field `mounts`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Mounts {
+    /// None.
+    #[default]
+    None,
+    /// All that a build uses: `mounts=true`.
+    All,
+    /// Those with these ids: `mounts=ID;ID`.
+    Named(BTreeSet<String>),
+}
+
+impl Mounts {
+    /// Whether the cache mount of an id travels.
+    pub fn contains(&self, id: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Named(ids) => ids.contains(id),
+        }
+    }
+
+    /// Whether none does.
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
+/// What a cache mount is known by, wherever it lies: its id, and the platform of the machines that fill it, because what
+/// compilers leave behind is of no use on another one.
+pub fn mount_key(id: &str) -> Key {
+    let mut key = Key::default();
+    key.set("cache mount", id);
+    key.set("platform", Platform::host().to_string());
+    key
 }
 
 /// The place of a [`CacheTo`].
@@ -85,17 +127,24 @@ pub trait SharedCache: Sync + std::fmt::Debug {
     /// What it knows of a selection of files: the digest of their list.
     fn selection(&self, key: &Key) -> Option<Digest>;
 
+    /// What it holds of a cache mount, from the lowest layer to the top; none where it has no record of it.
+    ///
+    /// # Errors
+    /// A place that can't be read, and a document there that makes no sense.
+    fn mount(&self, key: &Key) -> Result<Option<Vec<Blob>>>;
+
     /// Where the blobs of its records are.
     fn origin(&self) -> Origin;
 }
 
 /// A shared cache to write.
 pub trait SharedTarget: Sync {
-    /// Writes a record, and before it the blobs that it names. `anew` says that what is there is known to be spoilt.
+    /// Writes a record, and before it the blobs that it names; gives whether that was needed. `anew` says that what is
+    /// there is known to be spoilt.
     ///
     /// # Errors
     /// Those of the place.
-    fn put(&self, store: &Store, record: &Record, anew: bool) -> Result<()>;
+    fn put(&self, store: &Store, record: &Record, anew: bool) -> Result<bool>;
 
     /// Ends the export.
     ///
@@ -115,5 +164,9 @@ fn blobs_of(record: &Record) -> Vec<Descriptor> {
             blobs.map(|blob| blob.descriptor.clone()).collect()
         }
         Record::Selection { .. } => Vec::new(),
+        Record::Mount { layers, .. } => {
+            let blobs = layers.iter();
+            blobs.map(|blob| blob.descriptor.clone()).collect()
+        }
     }
 }

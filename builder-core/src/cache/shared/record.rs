@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Entry, Key};
+use crate::cache::{Blob, Entry, Key};
 use crate::digest::Digest;
 use crate::oci::Descriptor;
 
@@ -18,6 +18,13 @@ pub enum Record {
         key: Key,
         /// The digest of the list of files.
         files: Digest,
+    },
+    /// What a cache mount holds.
+    Mount {
+        /// [`mount_key`](super::mount_key) of its id.
+        key: Key,
+        /// Its layers, the lowest first.
+        layers: Vec<Blob>,
     },
 }
 
@@ -37,7 +44,7 @@ impl Record {
     pub fn key(&self) -> &Key {
         match self {
             Self::Step(step) => &step.entry.key,
-            Self::Selection { key, .. } => key,
+            Self::Selection { key, .. } | Self::Mount { key, .. } => key,
         }
     }
 
@@ -45,8 +52,8 @@ impl Record {
     pub fn is_covered_by(&self, known: &Self) -> bool {
         match (self, known) {
             (Self::Step(new), Self::Step(old)) => {
-                let has = |blob: &crate::cache::Blob| {
-                    let same = |one: &crate::cache::Blob| {
+                let has = |blob: &Blob| {
+                    let same = |one: &Blob| {
                         one.form == blob.form && one.descriptor.digest == blob.descriptor.digest
                     };
                     old.entry.blobs.iter().any(same)
@@ -62,6 +69,19 @@ impl Record {
                     files: old,
                 },
             ) => key == old_key && files == old,
+            (
+                Self::Mount { key, layers },
+                Self::Mount {
+                    key: old_key,
+                    layers: old,
+                },
+            ) => {
+                let digests = |layers: &[Blob]| -> Vec<Digest> {
+                    let digests = layers.iter().map(|blob| blob.descriptor.digest);
+                    digests.collect()
+                };
+                key == old_key && digests(layers) == digests(old)
+            }
             _ => false,
         }
     }
@@ -77,7 +97,6 @@ pub(super) fn parse_list(value: &serde_json::Value) -> Vec<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::Blob;
     use crate::digest::DiffId;
     use crate::oci::MediaType;
 
@@ -113,6 +132,32 @@ mod tests {
         }
     }
 
+    fn mount(id: &str, layers: &[&str]) -> Record {
+        let layers = layers.iter().map(|text| Blob {
+            form: "f".to_owned(),
+            diff_id: DiffId(Digest::of(text.as_bytes())),
+            descriptor: Descriptor::of(MediaType::LayerGzip, text.as_bytes()),
+        });
+        Record::Mount {
+            key: crate::cache::shared::mount_key(id),
+            layers: layers.collect(),
+        }
+    }
+
+    #[test]
+    fn a_mount_is_covered_by_the_same_layers_only() {
+        for (new, old, covered) in [
+            (mount("a", &["x", "y"]), mount("a", &["x", "y"]), true),
+            (mount("a", &["x", "y"]), mount("a", &["x"]), false),
+            (mount("a", &["x"]), mount("a", &["x", "y"]), false),
+            (mount("a", &["y", "x"]), mount("a", &["x", "y"]), false),
+            (mount("a", &["x"]), mount("b", &["x"]), false),
+            (mount("a", &[]), step("a", &[]), false),
+        ] {
+            assert_eq!(new.is_covered_by(&old), covered, "{new:?} by {old:?}");
+        }
+    }
+
     #[test]
     fn records_survive_json_and_strangers_are_left_out() {
         let known = [
@@ -121,6 +166,7 @@ mod tests {
                 key: Key::default(),
                 files: Digest::of(b"f"),
             },
+            mount("/root/.cache", &["x", "y"]),
         ];
         let mut value = serde_json::to_value(&known).unwrap();
         value
@@ -128,7 +174,7 @@ mod tests {
             .unwrap()
             .insert(1, serde_json::json!({"later": {"key": 1}}));
         let read = parse_list(&value);
-        assert_eq!(read.len(), 2);
+        assert_eq!(read.len(), 3);
         for (read, known) in read.iter().zip(&known) {
             assert!(known.is_covered_by(read) && read.is_covered_by(known));
         }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! REF                          an index with the records of the last builds: one request tells them all
-//! REPOSITORY:<tag>-<key>       one record: a manifest whose layers are the step's layer and its index
+//! REPOSITORY:<tag>-<key>       one record: a manifest whose layers are the step's layer and its index, or those of a
+//!                              cache mount
 //! ```
 //!
 //! Registries have no compare-and-swap: of two builds that write the summary at once, one loses. Nothing is lost with
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::record::{Record, StepRecord};
 use super::{Origin, SharedCache, inline};
-use crate::cache::Key;
+use crate::cache::{Blob, Key};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -205,7 +206,7 @@ impl<'a> RegistryCache<'a> {
     }
 
     /// The record under a tag of its own.
-    fn beside(&self, key: &Digest) -> Result<Option<Record>> {
+    pub(super) fn beside(&self, key: &Digest) -> Result<Option<Record>> {
         let place = beside(&self.reference, key)?;
         let Some((descriptor, bytes)) = self.registry.find_document(&place)? else {
             return Ok(None);
@@ -224,14 +225,30 @@ impl SharedCache for RegistryCache<'_> {
     fn step(&self, key: &Key) -> Option<StepRecord> {
         match self.find(key)? {
             Record::Step(step) => Some(*step),
-            Record::Selection { .. } => None,
+            _ => None,
         }
     }
 
     fn selection(&self, key: &Key) -> Option<Digest> {
         match self.find(key)? {
             Record::Selection { files, .. } => Some(files),
-            Record::Step(_) => None,
+            _ => None,
+        }
+    }
+
+    fn mount(&self, key: &Key) -> Result<Option<Vec<Blob>>> {
+        // A registry that didn't answer is not waited for once more.
+        if self.plain || self.summary().kind == Kind::Unreachable {
+            return Ok(None);
+        }
+        match self.beside(&key.digest())? {
+            Some(Record::Mount { key: found, layers }) if found == *key => Ok(Some(layers)),
+            Some(_) => {
+                let name = beside(&self.reference, &key.digest())?.familiar();
+                let message = format!("`{name}` is no record of a cache mount");
+                Err(Error::new(ErrorKind::Registry, message))
+            }
+            None => Ok(None),
         }
     }
 

@@ -94,17 +94,25 @@ impl<'a> RegistryTarget<'a> {
 }
 
 impl SharedTarget for RegistryTarget<'_> {
-    fn put(&self, store: &Store, record: &Record, anew: bool) -> Result<()> {
+    fn put(&self, store: &Store, record: &Record, anew: bool) -> Result<bool> {
         let key = record.key().digest();
-        let known = self.cache.summary().records.get(&key);
-        if !anew && known.is_some_and(|known| record.is_covered_by(known)) {
-            return Ok(());
+        let is_mount = matches!(record, Record::Mount { .. });
+        let covered = if is_mount {
+            // The summary is about steps. What can't be read there is written anew.
+            let known = self.cache.beside(&key).ok().flatten();
+            known.is_some_and(|known| record.is_covered_by(&known))
+        } else {
+            let known = self.cache.summary().records.get(&key);
+            known.is_some_and(|known| record.is_covered_by(known))
+        };
+        if covered && !anew {
+            return Ok(false);
         }
         let mut record = record.clone();
         let layers = self.send(store, &mut record)?;
         let text = crate::oci::json::to_bytes("a record of the cache", &record)?;
         if text.len() > RECORD_BYTES {
-            return Ok(());
+            return Ok(false);
         }
         let text = String::from_utf8_lossy(&text).into_owned();
         let mut manifest = ImageManifest::new(self.empty(store)?, layers);
@@ -114,10 +122,13 @@ impl SharedTarget for RegistryTarget<'_> {
         let place = beside(&self.cache.reference, &key)?;
         let registry = self.cache.registry;
         registry.send_document(&place, &MediaType::Manifest, &bytes)?;
+        if is_mount {
+            return Ok(true);
+        }
         let manifest = Descriptor::of(MediaType::Manifest, &bytes).with_annotation(RECORD, &text);
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written.push((manifest, key));
-        Ok(())
+        Ok(true)
     }
 
     fn finish(&self) -> Result<()> {
