@@ -1,11 +1,14 @@
 //! Cache mounts that travel: two stores stand for two machines, and a registry or a directory between them.
 
 use std::fs;
+use std::time::Duration;
 
+use rustix::process::Signal;
+use test_support::archive::{Member, tar};
 use test_support::busybox;
-use test_support::registry::{Fault, Registry};
+use test_support::registry::{Fault, Registry, digest};
 use test_support::tools::{is_root, require};
-use test_support::world::{Outcome, World};
+use test_support::world::{Outcome, Running, World};
 
 use crate::world;
 
@@ -83,15 +86,20 @@ impl Machines {
     }
 
     fn try_build(&self, machine: &str, script: &str, flags: &str) -> Outcome {
+        self.start(machine, script, flags).wait()
+    }
+
+    /// Starts a build of a machine's; one at a time has this script.
+    fn start(&self, machine: &str, script: &str, flags: &str) -> Running {
         let flags = flags.replace("R/", &format!("{}/", self.registry.name()));
         let dockerfile = format!(
             "FROM bb\nRUN --mount=type=cache,target=/c,id=k,mode=0750,uid=5,gid=6 <<'END'\nset -e\n{script}\n{LIST}\nEND\n"
         );
-        self.world
-            .write(format!("context-{machine}/Dockerfile"), dockerfile);
+        let folder = format!("context-{}", digest(script.as_bytes()));
+        self.world.write(format!("{folder}/Dockerfile"), dockerfile);
         let way = self.way;
-        self.world.line(&format!(
-            "build --progress plain --no-cache {way} --root @/{machine} --build-context bb=@/bb {flags} -o type=local,dest=@/out-{machine} @/context-{machine}"
+        self.world.start_line(&format!(
+            "build --progress plain --no-cache {way} --root @/{machine} --build-context bb=@/bb {flags} -o type=local,dest=@/out-{machine} @/{folder}"
         ))
     }
 
@@ -173,10 +181,13 @@ fn nothing_travels_unless_asked_for() {
     for (machine, flags) in [("three", plain(FROM)), ("four", other(FROM))] {
         let other = machines.build(machine, ":", &flags);
         assert!(!other.listing.contains("./f"), "{}", other.listing);
-        assert!(!other.told.contains("cache mount"), "{}", other.told);
+        assert!(!other.told.contains("the cache mount"), "{}", other.told);
     }
     let fifth = machines.build("five", ":", &named(FROM));
     assert_eq!(fifth.listing, first.listing, "{}", fifth.told);
+    let unknown = "no RUN of this build has a cache mount with the id `other`";
+    assert!(fifth.told.contains(unknown), "{}", fifth.told);
+    assert!(!fifth.told.contains("the id `k`"), "{}", fifth.told);
 }
 
 #[test]
@@ -366,4 +377,131 @@ fn a_failed_build_exports_nothing_and_a_failed_export_is_told() {
     let ignored = format!("{TO},ignore-error=true");
     let ignored = machines.try_build("one", script, &ignored).exits(0);
     assert!(ignored.stderr.contains("was not written"));
+}
+
+#[test]
+fn one_that_is_in_use_is_left_out() {
+    let Some(mut machines) = Machines::new() else {
+        return;
+    };
+    // In a chroot nobody else uses it at the same time.
+    machines.way = SINGLE;
+    let wait = "touch /c/begun; while [ ! -e /c/go ]; do sleep 0.1; done";
+    let running = machines.start("one", wait, TO);
+    let mounts = machines.world.path("one/cache/mounts/recorded");
+    let data = || {
+        let found = fs::read_dir(&mounts).ok()?.next()?.unwrap().path();
+        Some(found.join("data")).filter(|data| data.join("begun").exists())
+    };
+    let data = loop {
+        match data() {
+            Some(data) => break data,
+            None => std::thread::sleep(Duration::from_millis(50)),
+        }
+    };
+    let other = machines.build("one", ":", TO);
+    assert!(
+        other.told.contains("another build is using it"),
+        "{}",
+        other.told
+    );
+    assert!(other.records.is_empty());
+    fs::write(data.join("go"), "").unwrap();
+    running.wait().exits(0).says("the cache mount `k` went to");
+}
+
+#[test]
+fn who_stops_in_the_middle_leaves_nothing_that_counts() {
+    for (signal, during) in [
+        (Signal::KILL, "import"),
+        (Signal::INT, "import"),
+        (Signal::KILL, "export"),
+        (Signal::INT, "export"),
+    ] {
+        let Some(machines) = Machines::new() else {
+            return;
+        };
+        let first = machines.build("one", FILL, TO);
+        let layers = machines.layers(&first.records[0]);
+        let blob = format!("/blobs/{}", layers[0]["digest"].as_str().unwrap());
+        let slow = Fault::Trickle(1000, Duration::from_millis(200));
+        let running = if during == "import" {
+            machines.registry.fault("GET", &blob, 1, slow);
+            machines.start("two", ":", FROM)
+        } else {
+            machines.build("two", ":", FROM);
+            let record = format!("/manifests/{}", first.records[0]);
+            let slow = Fault::Trickle(10, Duration::from_millis(200));
+            machines.registry.fault("GET", &record, 1, slow);
+            machines.start("two", "echo two > /c/two", TO)
+        };
+        std::thread::sleep(Duration::from_secs(4));
+        running.signal(signal);
+        let wanted = if signal == Signal::KILL { 137 } else { 130 };
+        running.wait().exits(wanted);
+        let third = machines.build("three", ":", FROM);
+        assert_eq!(third.listing, first.listing, "{during}: {}", third.told);
+        let second = machines.build("two", ":", &format!("{FROM} {TO}"));
+        let told = &second.told;
+        assert!(second.listing.contains("./d/e/sym 777 11 12"), "{told}");
+        let changed = usize::from(during == "export");
+        assert_eq!(second.records.len(), changed, "{during}: {told}");
+        let fourth = machines.build("four", ":", FROM);
+        assert_eq!(fourth.listing, second.listing, "{during}: {told}");
+    }
+}
+
+#[test]
+fn a_layer_made_by_a_stranger_stays_below_the_mount() {
+    let Some(machines) = Machines::new() else {
+        return;
+    };
+    let first = machines.build("one", FILL, TO);
+    let tag = &first.records[0];
+    let outside = machines.world.path("outside");
+    let outside_text = outside.to_str().unwrap();
+    for (number, members) in [
+        vec![
+            Member::symlink("l", outside_text),
+            Member::file("l/evil", "x"),
+        ],
+        vec![Member::file("../../../../../../evil", "x")],
+        vec![
+            Member::symlink("l", "../../../../../.."),
+            Member::hardlink("h", "l/outside/kept"),
+        ],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        fs::create_dir_all(&outside).unwrap();
+        fs::write(outside.join("kept"), "kept").unwrap();
+        let blob = tar(&members);
+        let name = machines.registry.put_blob("team/cache", &blob);
+        let manifest = machines.registry.manifest("team/cache", tag).unwrap();
+        let mut manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let descriptor = serde_json::json!({
+            "mediaType": "application/vnd.oci.image.layer.v1.tar",
+            "digest": name,
+            "size": blob.len(),
+        });
+        manifest["layers"] = serde_json::json!([descriptor]);
+        let record = &mut manifest["annotations"]["rbuild.cache.record"];
+        let mut inner: serde_json::Value = serde_json::from_str(record.as_str().unwrap()).unwrap();
+        inner["mount"]["layers"] =
+            serde_json::json!([{"form": "f", "diff_id": name, "descriptor": descriptor}]);
+        *record = inner.to_string().into();
+        machines.registry.put_manifest(
+            "team/cache",
+            tag,
+            "application/vnd.oci.image.manifest.v1+json",
+            manifest.to_string().as_bytes(),
+        );
+        let second = machines.build(&format!("two-{number}"), ":", FROM);
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1, "{number}");
+        assert!(!machines.world.path("evil").exists(), "{number}");
+        let links = fs::metadata(outside.join("kept")).unwrap();
+        assert_eq!(std::os::unix::fs::MetadataExt::nlink(&links), 1);
+        assert!(!second.listing.contains("./f"), "{number}: {}", second.told);
+    }
 }

@@ -131,6 +131,17 @@ impl<'a> Sharing<'a> {
         self.targets.iter().any(|target| target.mounts.contains(id))
     }
 
+    /// The ids of cache mounts that the request names.
+    pub(crate) fn named_mounts(&self) -> BTreeSet<&str> {
+        let from = self.caches.iter().map(|source| &source.mounts);
+        let to = self.targets.iter().map(|target| &target.mounts);
+        let named = from.chain(to).filter_map(|mounts| match mounts {
+            Mounts::Named(ids) => Some(ids),
+            Mounts::None | Mounts::All => None,
+        });
+        named.flatten().map(String::as_str).collect()
+    }
+
     /// Exports a cache mount to the targets that ask for it; gives their names, where anything was written.
     pub(crate) fn put_mount(
         &self,

@@ -26,6 +26,7 @@ use crate::image::view::View;
 use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
 use crate::layer::{LayerIndex, LayerOptions, LayerWriter};
+use crate::plan::step::{RunMountKind, Step};
 use crate::rootfs::{self, ChangeSink, Snapshot};
 use crate::sandbox::record::SideTable;
 use crate::store::Store;
@@ -140,6 +141,7 @@ fn layers(blobs: &[Blob]) -> Vec<Layer> {
 /// Exports the cache mounts that a build used to the shared caches that ask for them. What fails is the failure of those
 /// caches.
 pub(crate) fn export(shared: &Shared<'_>, sharing: &Sharing<'_>) {
+    tell_unknown(shared, sharing);
     let Some(runner) = shared.runner else {
         return;
     };
@@ -160,6 +162,25 @@ pub(crate) fn export(shared: &Shared<'_>, sharing: &Sharing<'_>) {
             Ok(None) => {}
             Err(error) => sharing.fail_mount(&id, &error),
         }
+    }
+}
+
+/// Tells of ids that `mounts=` names and no RUN has: nobody would notice a slip of the pen.
+fn tell_unknown(shared: &Shared<'_>, sharing: &Sharing<'_>) {
+    let mut unknown = sharing.named_mounts();
+    for step in shared.plan.stages.iter().flat_map(|stage| &stage.steps) {
+        let Step::Run(run) = &step.step else {
+            continue;
+        };
+        for mount in &run.mounts {
+            if let RunMountKind::Cache { id, .. } = &mount.kind {
+                unknown.remove(id.as_str());
+            }
+        }
+    }
+    for id in unknown {
+        let message = format!("no RUN of this build has a cache mount with the id `{id}`");
+        shared.events.send(Event::Notice { message });
     }
 }
 
