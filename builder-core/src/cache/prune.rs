@@ -8,7 +8,7 @@ use super::{Cache, Entry, STEPS};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::roots::bytes_of;
-use crate::store::{Marked, Sidecar, Store, remove_tree};
+use crate::store::{Marked, Sidecar, Store};
 
 /// What to delete.
 #[derive(Clone, Copy, Debug, Default)]
@@ -119,7 +119,7 @@ pub fn prune(store: &Store, options: &PruneOptions, wait: bool) -> Result<Vec<It
         }
         if !options.dry_run {
             for path in &item.paths {
-                remove(path)?;
+                remove(store, path)?;
             }
         }
         total -= item.bytes;
@@ -322,8 +322,11 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn remove(path: &Path) -> Result<()> {
-    match remove_tree(path) {
+fn remove(store: &Store, path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Ok(store.discard(path)?);
+    }
+    match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(trouble("delete", path, error))
         }

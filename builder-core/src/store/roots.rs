@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Error, Result};
 use super::gc::{Collected, GcOptions};
-use super::remove::remove_tree;
 use super::{Store, TemporaryDirectory};
 use crate::digest::Digest;
 
@@ -31,6 +30,18 @@ impl Store {
         let path = self.root_path(encoding, key);
         made.rename(&path)?;
         Ok(path)
+    }
+
+    /// Deletes a directory of the store. It goes to the temporary files first: whoever is killed meanwhile leaves it whole
+    /// under its name, or not there.
+    pub fn discard(&self, path: &Path) -> Result<()> {
+        let grave = self.temporary_directory()?;
+        match std::fs::rename(path, grave.path().join("gone")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("delete", path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -76,7 +87,7 @@ pub(super) fn sweep(
             collected.roots += 1;
             collected.bytes += bytes_of(&path);
             if !options.dry_run {
-                remove_tree(&path).map_err(Error::io("delete", &path))?;
+                store.discard(&path)?;
             }
         }
     }
