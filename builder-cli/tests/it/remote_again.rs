@@ -123,7 +123,7 @@ fn what_is_unchanged_is_not_downloaded() {
     for headers in [TAG, "ETag: W/\"one\"", DATES, &both] {
         let (mut world, site) = (world(), Site::new());
         site.put("/f.txt", headers, "hello");
-        let words = format!("{}/f.txt /d/", site.url);
+        let words = format!("{}/f.txt /", site.url);
         let first = layers(&world, &words, false);
         assert_eq!(site.log(), ["/f.txt 200"], "{headers}");
         for _ in 0..2 {

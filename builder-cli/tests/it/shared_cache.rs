@@ -371,6 +371,13 @@ fn a_directory_is_a_cache() {
         shared.build("three", from);
     }
     let Some(shared) = Shared::new() else { return };
+    // CI often keeps a directory of the project only: that one is no part of the context.
+    let text = format!("{DOCKERFILE}COPY . /all/\n");
+    shared.world.write("context/Dockerfile", text);
+    let both = "--cache-from type=local,src=@/context/.kept --cache-to type=local,dest=@/context/.kept,mode=max";
+    shared.build("one", both);
+    let (_, told) = shared.build("two", both);
+    assert_eq!(executed(&told), 0, "{told}");
     let (_, told) = shared.build("one", "--cache-from type=local,src=@/nothing");
     assert!(told.contains("is not there yet"), "{told}");
 }

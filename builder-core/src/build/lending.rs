@@ -109,10 +109,13 @@ impl Lending {
         lock(&self.fresh).extend(keys);
     }
 
-    /// Whether a key was struck off since this was asked last. All loans end.
+    /// Whether a key was struck off since this was asked last. What was lent for such a key is lent no longer.
     pub(crate) fn begin_anew(&self) -> bool {
-        lock(&self.loans).clear();
-        !std::mem::take(&mut *lock(&self.fresh)).is_empty()
+        let fresh = std::mem::take(&mut *lock(&self.fresh));
+        for loans in lock(&self.loans).values_mut() {
+            loans.retain(|loan| !fresh.contains(&loan.key));
+        }
+        !fresh.is_empty()
     }
 }
 

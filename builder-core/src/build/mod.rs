@@ -35,7 +35,6 @@ mod workdir;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use crate::context::Context;
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, ImageId};
 use crate::error::Result;
@@ -156,7 +155,7 @@ fn with_result<T>(
         .with_registry(registry.as_ref(), request.pull)
         .with_remote(remote);
     let mut planned = planning::plan(request, &mut images)?;
-    let context = open_context(store, request)?;
+    let context = planning::open_context(store, request)?;
     planned.add_ignored_sources(context.as_ref());
     tell_warnings(request, &mut planned.warnings, events)?;
     let plan = &planned.plan;
@@ -342,18 +341,8 @@ pub fn plan(store: &Store, request: &BuildRequest) -> Result<(Plan, Vec<Diagnost
 /// A context or an ignore file that can't be read.
 pub fn check(store: &Store, request: &BuildRequest) -> Result<Vec<Diagnostic>> {
     let mut images = Images::new(store, &request.named_contexts);
-    let context = open_context(store, request)?;
+    let context = planning::open_context(store, request)?;
     Ok(planning::check(request, &mut images, context.as_ref()))
-}
-
-fn open_context(store: &Store, request: &BuildRequest) -> Result<Option<Context>> {
-    match &request.context {
-        ContextSource::Empty | ContextSource::Archive(_) | ContextSource::Fetched(_) => Ok(None),
-        ContextSource::Directory { path, ignore_files } => {
-            let outputs = output::record::outputs_in(store, path);
-            Context::open(path, ignore_files, &outputs, "the build context").map(Some)
-        }
-    }
 }
 
 fn announce(shared: &Shared<'_>) {

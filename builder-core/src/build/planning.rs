@@ -1,9 +1,12 @@
 //! From a request to its plan: parse, resolve, find the bases, lower, check. Nothing is executed or written.
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use crate::build::images::{Found, Images};
-use crate::build::request::BuildRequest;
+use crate::build::request::{BuildRequest, ContextSource};
+use crate::cache::shared::{CacheFrom, CacheTarget};
 use crate::context::Context;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::dockerfile::Dockerfile;
@@ -12,9 +15,11 @@ use crate::dockerfile::parse::{ParseOptions, parse_with};
 use crate::error::{Error, Result};
 use crate::image_path::ImagePath;
 use crate::oci::config::ImageConfig;
+use crate::output;
 use crate::plan::ignored::ignored_sources;
 use crate::plan::{self, GraphStage, Plan, PlanOptions, StageGraph};
 use crate::source::SourceFile;
+use crate::store::Store;
 use crate::tree::Tree as _;
 
 /// A plan, and what was found on the way to it.
@@ -46,6 +51,49 @@ fn ignored(plan: &Plan, context: Option<&Context>) -> Vec<Diagnostic> {
         state.matched && !matches!(context.look_up(&ImagePath::clean(path)), Ok(Some(_)))
     };
     ignored_sources(plan, &is_ignored)
+}
+
+/// Opens the build context, where it is a directory, without what rbuild itself wrote into it.
+///
+/// # Errors
+/// A directory or an ignore file that can't be read.
+pub(crate) fn open_context(store: &Store, request: &BuildRequest) -> Result<Option<Context>> {
+    match &request.context {
+        ContextSource::Empty | ContextSource::Archive(_) | ContextSource::Fetched(_) => Ok(None),
+        ContextSource::Directory { path, ignore_files } => {
+            let mut hidden = output::record::outputs_in(store, path);
+            hidden.extend(caches_in(request, path));
+            Context::open(path, ignore_files, &hidden, "the build context").map(Some)
+        }
+    }
+}
+
+/// The caches of `--cache-from` and `--cache-to` that lie in the context: what one build left there is no input of the
+/// next.
+fn caches_in(request: &BuildRequest, context: &Path) -> Vec<ImagePath> {
+    let from = request.cache_from.iter().filter_map(|from| match from {
+        CacheFrom::Local(path, _) => Some(path),
+        _ => None,
+    });
+    let to = request.cache_to.iter().filter_map(|to| match &to.target {
+        CacheTarget::Local(path) => Some(path),
+        _ => None,
+    });
+    let Ok(context) = context.canonicalize() else {
+        return Vec::new();
+    };
+    let inside = |path: &PathBuf| {
+        // One that is not there yet will be made.
+        let path = match (path.canonicalize(), path.parent(), path.file_name()) {
+            (Ok(path), ..) => path,
+            (_, Some(parent), Some(name)) => parent.canonicalize().ok()?.join(name),
+            _ => return None,
+        };
+        let inside = path.strip_prefix(&context).ok()?;
+        Some(ImagePath::clean(inside.as_os_str().as_bytes()))
+    };
+    let found = from.chain(to).filter_map(inside);
+    found.filter(|path| !path.is_root()).collect()
 }
 
 /// Makes the plan.

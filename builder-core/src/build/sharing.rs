@@ -288,27 +288,36 @@ fn target<'a>(to: &CacheTo, lenders: &'a Lenders<'a>) -> Result<Option<Target<'a
 
 impl Target<'_> {
     fn put(&self, store: &Store, lenders: &Lenders<'_>, export: &Export) {
-        if lock(&self.failed).is_some() {
-            return;
-        }
         let mut record = export.record.clone();
+        let mut lent = false;
         if let Record::Step(step) = &mut record {
             if self.mode == CacheMode::Min && !export.in_image {
                 step.entry.blobs.clear();
             }
-            // What only another directory has goes through the store.
+            for blob in &step.entry.blobs {
+                lent |= lenders.lending.loan(&blob.descriptor.digest).is_some();
+            }
+        }
+        if !lent || self.put_lent(store, lenders, &record).is_err() {
+            self.put_record(store, &record.without_blobs_if(lent), export.anew);
+        }
+    }
+
+    /// Writes a record whose layer this build only counts on. Nobody has to have it: then its key goes alone.
+    fn put_lent(&self, store: &Store, lenders: &Lenders<'_>, record: &Record) -> Result<()> {
+        if let Record::Step(step) = record {
             for blob in &step.entry.blobs {
                 let loan = lenders.lending.loan(&blob.descriptor.digest);
+                // What only another directory has goes through the store.
                 if loan.is_some_and(|loan| loan.directory.is_some()) {
-                    let blobs = std::slice::from_ref(&blob.descriptor);
-                    if let Err(error) = lenders.fetch(store, blobs) {
-                        lock(&self.failed).get_or_insert(error);
-                        return;
-                    }
+                    lenders.fetch(store, std::slice::from_ref(&blob.descriptor))?;
                 }
             }
         }
-        self.put_record(store, &record, export.anew);
+        if lock(&self.failed).is_none() {
+            self.to.put(store, record, false)?;
+        }
+        Ok(())
     }
 
     /// Writes a record; gives whether that was needed, and done.

@@ -1,6 +1,7 @@
 //! Layers and their indexes on the way from another store: packed, unpacked, checked.
 //!
-//! An index travels as the file that it is, gzipped: who has it need not fetch the layer to know what is in it.
+//! An index travels as the bytes of its layer's diff ID and the file that it is, gzipped: who has it need not fetch the
+//! layer to know what is in it.
 
 use std::io::{Read as _, Write as _};
 
@@ -32,7 +33,10 @@ pub fn pack_index(store: &Store, diff_id: &DiffId) -> Result<Option<Vec<u8>>> {
         return Ok(None);
     }
     let mut packed = GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    let copied = std::io::copy(&mut file, &mut packed).and_then(|_| packed.finish());
+    let copied = packed
+        .write_all(diff_id.0.as_bytes())
+        .and_then(|()| std::io::copy(&mut file, &mut packed))
+        .and_then(|_| packed.finish());
     copied.map(Some).map_err(Error::io("read", &path))
 }
 
@@ -45,8 +49,14 @@ pub fn unpack_index(store: &Store, diff_id: &DiffId, packed: &[u8]) -> Result<()
     let path = store.sidecar_path(which);
     let mut file = store.temporary_file()?;
     let mut unpacked = GzDecoder::new(packed).take(LIMIT);
-    let copied = std::io::copy(&mut unpacked, &mut file).and_then(|_| file.flush());
-    copied.map_err(|_| Error::Damaged { path: path.clone() })?;
+    let mut layer = [0; 32];
+    let copied = unpacked
+        .read_exact(&mut layer)
+        .and_then(|()| std::io::copy(&mut unpacked, &mut file))
+        .and_then(|_| file.flush());
+    if copied.is_err() || layer != *diff_id.0.as_bytes() {
+        return Err(Error::Damaged { path });
+    }
     let checked = LayerIndex::from_temporary(file)?;
     if let Some(file) = checked.into_temporary() {
         store.keep_sidecar(which, file)?;
@@ -67,4 +77,44 @@ pub fn verify_layer(store: &Store, descriptor: &Descriptor, diff_id: &DiffId) ->
         std::io::copy(tar, &mut std::io::sink()).map_err(Error::io("read", &path))
     })?;
     check_diff_id(descriptor, Some(diff_id), found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Entry;
+    use crate::image_path::ImagePath;
+    use crate::layer::{Compression, LayerOptions, LayerWriter};
+    use crate::timestamp::Timestamp;
+
+    #[test]
+    fn an_index_is_believed_of_its_own_layer_only() {
+        let (home, away) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (here, there) = (
+            Store::open(home.path()).unwrap(),
+            Store::open(away.path()).unwrap(),
+        );
+        let options = LayerOptions {
+            compression: Compression::DEFAULT,
+            epoch: None,
+            threads: 1,
+        };
+        let mut writer = LayerWriter::new(&here, &options).unwrap();
+        let entry = Entry::directory(ImagePath::clean("a/b"), Timestamp::default());
+        writer.append(&entry, None).unwrap();
+        let layer = writer.finish().unwrap();
+        let packed = pack_index(&here, &layer.diff_id).unwrap().unwrap();
+        let other = DiffId(crate::digest::Digest::of(b"other"));
+        assert!(pack_index(&here, &other).unwrap().is_none());
+        assert!(unpack_index(&there, &other, &packed).is_err());
+        for length in [0, 10, packed.len() / 2] {
+            assert!(unpack_index(&there, &layer.diff_id, &packed[..length]).is_err());
+        }
+        assert!(LayerIndex::open(&there, &layer.diff_id).unwrap().is_none());
+        unpack_index(&there, &layer.diff_id, &packed).unwrap();
+        let index = LayerIndex::open(&there, &layer.diff_id).unwrap().unwrap();
+        assert!(index.get(&ImagePath::clean("a/b")).unwrap().is_some());
+        verify_layer(&here, &layer.descriptor, &layer.diff_id).unwrap();
+        assert!(verify_layer(&here, &layer.descriptor, &other).is_err());
+    }
 }

@@ -48,6 +48,17 @@ impl Record {
         }
     }
 
+    /// The record, or its key and identity alone.
+    #[must_use]
+    pub fn without_blobs_if(&self, bare: bool) -> Self {
+        let mut record = self.clone();
+        if let (Self::Step(step), true) = (&mut record, bare) {
+            step.entry.blobs.clear();
+            step.index = None;
+        }
+        record
+    }
+
     /// Whether a record of the same key says all that this one says, so that this one need not be written.
     pub fn is_covered_by(&self, known: &Self) -> bool {
         match (self, known) {
