@@ -44,6 +44,9 @@ fn part(name: &str, before: Option<&str>, now: Option<&str>) -> String {
         "gone" => return "its layer is no longer in the store".to_owned(),
         _ => {}
     }
+    if let Some(mount) = name.strip_suffix(" files") {
+        return format!("the files of {mount} are other ones");
+    }
     if let Some(variable) = name.strip_prefix("env ") {
         return match (before, now) {
             (None, _) => format!("the variable `{variable}` is new"),

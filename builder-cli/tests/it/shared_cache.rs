@@ -135,6 +135,17 @@ fn a_change_costs_what_depends_on_it() {
     shared.world.write("context/src/main.c", "main");
     shared.build("one", &format!("{TO}max"));
     shared.world.write("context/src/main.c", "niam");
+    // A machine that never built it says what another one knew.
+    let name = shared.registry.name();
+    let why = shared.world.line(&format!(
+        "why --root @/asks --build-context busybox=@/base --cache-from type=registry,ref={name}/team/cache:main @/context"
+    ));
+    let text = String::from_utf8(why.exits(0).stdout).unwrap();
+    assert!(
+        text.contains("COPY src/ /src/\n    the files are other ones\n"),
+        "{text}"
+    );
+    assert!(!text.contains("nothing like it"), "{text}");
     let (third, told) = shared.build("three", &format!("{FROM} {TO}max"));
     assert!(!told.contains("is made anew"), "{told}");
     let (fourth, told) = shared.build("four", FROM);

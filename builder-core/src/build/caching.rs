@@ -12,8 +12,8 @@ use crate::build::lending::Lenders;
 use crate::build::request::BuildRequest;
 use crate::build::sharing::{Export, Sharing};
 use crate::build::stage::{self, Shared};
-use crate::cache::recent::family;
-use crate::cache::shared::{Record, StepRecord};
+use crate::cache::recent::{self, family};
+use crate::cache::shared::{Record, SharedCache, StepRecord};
 use crate::cache::stat_index::StatIndex;
 use crate::cache::{self, Blob, Cache, Entry, Key};
 use crate::digest::{DiffId, Digest};
@@ -338,7 +338,13 @@ impl<'a> Caching<'a> {
     fn explain(&self, asked: &Asked<'_>, key: &Key) {
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         let reasons = self.gone(key);
-        let reasons = reasons.unwrap_or_else(|| self.cache.why(&asked.family(), key, &own));
+        let mut reasons = reasons.unwrap_or_else(|| self.cache.why(&asked.family(), key, &own));
+        if reasons == [Reason::New] {
+            // Where this machine never executed it, another one may have.
+            let shared = self.sharing.caches().flat_map(SharedCache::keys);
+            let shared = shared.filter(|key| !own.contains(&key.digest()));
+            reasons = recent::differences(key, shared).unwrap_or(reasons);
+        }
         if asked.shared.only_asks || reasons != [Reason::New] {
             let id = asked.id;
             asked.tell(Event::StepMissed { id, reasons });

@@ -34,6 +34,24 @@ fn distance(one: &Key, other: &Key) -> usize {
     one.differences(other).iter().map(weight).sum()
 }
 
+/// In what a key differs from the most similar of `others`: same instruction, same platform, and most parts the same.
+/// Nothing where none is similar.
+pub fn differences(key: &Key, others: impl Iterator<Item = Key>) -> Option<Vec<Reason>> {
+    let same = |other: &Key, name: &str| key.parts().get(name) == other.parts().get(name);
+    let alike = others.filter(|other| same(other, "instruction") && same(other, "platform"));
+    let nearest = alike.min_by_key(|other| distance(key, other))?;
+    let names = key.differences(&nearest);
+    if names.is_empty() || 2 * names.len() > key.parts().len() {
+        return None;
+    }
+    let reason = |name: String| Reason::Part {
+        before: nearest.parts().get(&name).cloned(),
+        now: key.parts().get(&name).cloned(),
+        name,
+    };
+    Some(names.into_iter().map(reason).collect())
+}
+
 impl Cache {
     /// Remembers a key under its family.
     ///

@@ -32,6 +32,9 @@ impl LocalCache {
     }
 }
 
+/// So many keys are looked at to explain a miss.
+const KEYS: usize = 2000;
+
 impl SharedCache for LocalCache {
     fn step(&self, key: &Key) -> Option<StepRecord> {
         let text = self.read("steps", key)?;
@@ -68,6 +71,14 @@ impl SharedCache for LocalCache {
                 Err(Error::new(ErrorKind::Store, message).with_source(error))
             }
         }
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        let folder = std::fs::read_dir(self.root.join("cache/steps"));
+        let found = folder.into_iter().flatten().flatten().take(KEYS);
+        let text = found.filter_map(|found| std::fs::read(found.path()).ok());
+        let entry = text.filter_map(|text| serde_json::from_slice::<Entry>(&text).ok());
+        entry.map(|entry| entry.key).collect()
     }
 
     fn origin(&self) -> Origin {

@@ -133,6 +133,10 @@ pub trait SharedCache: Sync + std::fmt::Debug {
     /// A place that can't be read, and a document there that makes no sense.
     fn mount(&self, key: &Key) -> Result<Option<Vec<Blob>>>;
 
+    /// The keys of the steps that it knows, as far as one request tells: to say in what a step that it doesn't know
+    /// differs.
+    fn keys(&self) -> Vec<Key>;
+
     /// Where the blobs of its records are.
     fn origin(&self) -> Origin;
 }

@@ -252,6 +252,12 @@ impl SharedCache for RegistryCache<'_> {
         }
     }
 
+    fn keys(&self) -> Vec<Key> {
+        let records = self.summary().records.values();
+        let steps = records.filter(|record| matches!(record, Record::Step(_)));
+        steps.map(|step| step.key().clone()).collect()
+    }
+
     fn origin(&self) -> Origin {
         let (registry, repository) = (self.reference.registry(), self.reference.repository());
         Origin::Repository(format!("{registry}/{repository}"))
