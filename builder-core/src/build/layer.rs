@@ -98,15 +98,7 @@ impl<'a> LayerMaker<'a> {
         self.interrupt.check()?;
         refuse_marker(entry)?;
         match content {
-            Some(inner) => {
-                let interrupt = self.interrupt;
-                let mut reader = Stoppable { inner, interrupt };
-                let written = self.writer.append(entry, Some(&mut reader));
-                written.map_err(|error| match self.interrupt.check() {
-                    Err(stopped) => stopped,
-                    Ok(()) => error.into(),
-                })?;
-            }
+            Some(bytes) => append(&mut self.writer, self.interrupt, entry, bytes)?,
             None => self.writer.append(entry, None)?,
         }
         self.tell();
@@ -137,12 +129,30 @@ impl<'a> LayerMaker<'a> {
     }
 }
 
+/// Appends a regular file to a layer until someone asks to stop.
+///
+/// # Errors
+/// Those of the bytes and of the writer, and that of who asked to stop.
+pub(crate) fn append(
+    writer: &mut LayerWriter,
+    interrupt: &Interrupt,
+    entry: &Entry,
+    inner: &mut dyn Read,
+) -> Result<()> {
+    let mut reader = Stoppable { inner, interrupt };
+    let written = writer.append(entry, Some(&mut reader));
+    written.map_err(|error| match interrupt.check() {
+        Err(stopped) => stopped,
+        Ok(()) => error.into(),
+    })
+}
+
 /// Reads a file until someone asks to stop, in the middle of it if need be.
-pub(crate) struct Stoppable<'a, R> {
+struct Stoppable<'a, R> {
     /// The file.
-    pub(crate) inner: R,
+    inner: R,
     /// Whether to stop.
-    pub(crate) interrupt: &'a Interrupt,
+    interrupt: &'a Interrupt,
 }
 
 impl<R: Read> Read for Stoppable<'_, R> {

@@ -14,7 +14,7 @@ use super::caches::{Cache, Found};
 use super::history::History;
 use super::root::with_layouts;
 use super::{RunInput, Runner};
-use crate::build::layer::Stoppable;
+use crate::build::layer::append;
 use crate::build::sharing::{SharedMount, Sharing};
 use crate::build::stage::Shared;
 use crate::cache::{self, Blob};
@@ -320,16 +320,10 @@ impl ChangeSink for Sink<'_> {
             self.left_out += 1;
             return Ok(());
         }
-        let Some(inner) = content else {
-            return Ok(self.writer.append(entry, None)?);
-        };
-        let interrupt = self.interrupt;
-        let mut reader = Stoppable { inner, interrupt };
-        let written = self.writer.append(entry, Some(&mut reader));
-        written.map_err(|error| match self.interrupt.check() {
-            Err(stopped) => stopped,
-            Ok(()) => error.into(),
-        })
+        match content {
+            Some(bytes) => append(&mut self.writer, self.interrupt, entry, bytes),
+            None => Ok(self.writer.append(entry, None)?),
+        }
     }
 
     fn whiteout(&mut self, path: &ImagePath) -> Result<()> {
