@@ -106,6 +106,7 @@ struct State {
     rules: Vec<Rule>,
     auth: Auth,
     challenge: Option<String>,
+    images_only: bool,
     tokens: BTreeMap<String, u32>,
     count: u32,
     seen: Vec<Seen>,
@@ -132,6 +133,7 @@ impl Registry {
             rules: Vec::new(),
             auth: Auth::Open,
             challenge: None,
+            images_only: false,
             tokens: BTreeMap::new(),
             count: 0,
             seen: Vec::new(),
@@ -171,6 +173,11 @@ impl Registry {
     /// How it wants it proven.
     pub fn auth(&self, auth: Auth) {
         self.state().auth = auth;
+    }
+
+    /// From now on manifests are refused that name anything but what images are made of.
+    pub fn images_only(&self) {
+        self.state().images_only = true;
     }
 
     /// The challenge to send instead of the usual one.

@@ -190,6 +190,15 @@ fn a_push_fetches_no_layer() {
 }
 
 #[test]
+fn a_registry_that_knows_images_only_is_enough() {
+    let Some(shared) = Shared::new() else { return };
+    shared.registry.images_only();
+    let (first, _) = shared.build("one", &format!("{TO}max"));
+    let (second, told) = shared.build("two", FROM);
+    assert_eq!((second, executed(&told)), (first, 0), "{told}");
+}
+
+#[test]
 fn a_summary_may_be_lost() {
     let Some(shared) = Shared::new() else { return };
     let (first, _) = shared.build("one", &format!("{TO}max"));

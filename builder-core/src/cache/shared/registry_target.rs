@@ -1,15 +1,17 @@
 //! Writing a shared cache to an OCI registry; `registry.rs` describes its form.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::record::Record;
 use super::registry::{ARTIFACT, Kind, RECORD, RegistryCache, beside};
 use super::{INDEX_TYPE, SharedTarget, blobs_of};
+use crate::cache::Blob;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::pack_index;
+use crate::oci::config::ImageConfig;
 use crate::oci::{Descriptor, ImageIndex, ImageManifest, MediaType};
 use crate::platform::Platform;
 use crate::reference::Reference;
@@ -26,6 +28,8 @@ const RECORD_BYTES: usize = 1 << 20;
 pub(crate) struct RegistryTarget<'a> {
     cache: RegistryCache<'a>,
     empty: OnceLock<Descriptor>,
+    /// The registry refused an artifact, and took an image.
+    images_only: AtomicBool,
     written: Mutex<Vec<(Descriptor, Digest)>>,
 }
 
@@ -48,6 +52,7 @@ impl<'a> RegistryTarget<'a> {
         Ok(Self {
             cache,
             empty: OnceLock::new(),
+            images_only: AtomicBool::new(false),
             written: Mutex::default(),
         })
     }
@@ -84,6 +89,70 @@ impl<'a> RegistryTarget<'a> {
         Ok(layers)
     }
 
+    /// Sends the manifest of a record: as the artifact that it is, or, to a registry that knows images only, as one.
+    fn send_manifest(
+        &self,
+        store: &Store,
+        place: &Reference,
+        mut record: Record,
+        layers: Vec<Descriptor>,
+    ) -> Result<Descriptor> {
+        let mut refused = None;
+        if !self.images_only.load(Ordering::Relaxed) {
+            let mut manifest = ImageManifest::new(self.empty(store)?, layers);
+            manifest.artifact_type = Some(ARTIFACT.to_owned());
+            match self.send_with(place, manifest, &record) {
+                Err(error) if error.kind() == ErrorKind::Registry => refused = Some(error),
+                sent => return sent,
+            }
+        }
+        if let Record::Step(step) = &mut record {
+            step.index = None;
+        }
+        let image = self.as_image(store, &record);
+        let sent = image.and_then(|image| self.send_with(place, image, &record));
+        if sent.is_ok() {
+            self.images_only.store(true, Ordering::Relaxed);
+        }
+        // What an image fails of too is no matter of types.
+        sent.map_err(|error| refused.unwrap_or(error))
+    }
+
+    /// Sends a manifest with its record, and describes it with the record.
+    fn send_with(
+        &self,
+        place: &Reference,
+        mut manifest: ImageManifest,
+        record: &Record,
+    ) -> Result<Descriptor> {
+        let text = text_of(record)?;
+        manifest.annotations = Some(BTreeMap::from([(RECORD.to_owned(), text.clone())]));
+        let bytes = manifest.to_bytes()?;
+        let registry = self.cache.registry;
+        registry.send_document(place, &MediaType::Manifest, &bytes)?;
+        Ok(Descriptor::of(MediaType::Manifest, &bytes).with_annotation(RECORD, &text))
+    }
+
+    /// A record's layers in the clothes of an image, whose config nobody needs.
+    fn as_image(&self, store: &Store, record: &Record) -> Result<ImageManifest> {
+        let blobs: &[Blob] = match record {
+            Record::Step(step) => &step.entry.blobs,
+            Record::Mount { layers, .. } => layers,
+            Record::Selection { .. } => &[],
+        };
+        let mut config = ImageConfig {
+            architecture: "unknown".to_owned(),
+            os: "unknown".to_owned(),
+            ..ImageConfig::default()
+        };
+        config.rootfs.diff_ids = blobs.iter().map(|blob| blob.diff_id).collect();
+        let (registry, reference) = (self.cache.registry, &self.cache.reference);
+        let bytes = config.to_bytes()?;
+        let config = registry.send_bytes(store, reference, MediaType::Config, &bytes)?;
+        let layers = blobs.iter().map(|blob| blob.descriptor.clone());
+        Ok(ImageManifest::new(config, layers.collect()))
+    }
+
     fn write_summary(&self, manifests: Vec<Descriptor>) -> Result<()> {
         let mut index = ImageIndex::new(manifests);
         index.artifact_type = Some(ARTIFACT.to_owned());
@@ -110,22 +179,15 @@ impl SharedTarget for RegistryTarget<'_> {
         }
         let mut record = record.clone();
         let layers = self.send(store, &mut record)?;
-        let text = crate::oci::json::to_bytes("a record of the cache", &record)?;
+        let text = text_of(&record)?;
         if text.len() > RECORD_BYTES {
             return Ok(false);
         }
-        let text = String::from_utf8_lossy(&text).into_owned();
-        let mut manifest = ImageManifest::new(self.empty(store)?, layers);
-        manifest.artifact_type = Some(ARTIFACT.to_owned());
-        manifest.annotations = Some(BTreeMap::from([(RECORD.to_owned(), text.clone())]));
-        let bytes = manifest.to_bytes()?;
         let place = beside(&self.cache.reference, &key)?;
-        let registry = self.cache.registry;
-        registry.send_document(&place, &MediaType::Manifest, &bytes)?;
+        let manifest = self.send_manifest(store, &place, record, layers)?;
         if is_mount {
             return Ok(true);
         }
-        let manifest = Descriptor::of(MediaType::Manifest, &bytes).with_annotation(RECORD, &text);
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written.push((manifest, key));
         Ok(true)
@@ -152,6 +214,12 @@ impl SharedTarget for RegistryTarget<'_> {
         self.write_summary(all)
             .or_else(|_| self.write_summary(bounded(new)))
     }
+}
+
+/// A record as the text of an annotation.
+fn text_of(record: &Record) -> Result<String> {
+    let bytes = crate::oci::json::to_bytes("a record of the cache", record)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The first manifests, as many as a summary may hold.
