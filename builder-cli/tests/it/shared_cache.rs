@@ -198,6 +198,34 @@ fn a_registry_that_knows_images_only_is_enough() {
     assert_eq!((second, executed(&told)), (first, 0), "{told}");
 }
 
+/// Without an epoch, too: another machine's build without a change gives the same image, whatever the cache is.
+#[test]
+fn machines_agree_on_when_an_image_was_made() {
+    for way in ["registry", "local", "inline"] {
+        let Some(shared) = Shared::new() else { return };
+        let registry = shared.registry.name();
+        let flags = match way {
+            "local" => {
+                "--cache-from type=local,src=@/cache --cache-to type=local,dest=@/cache".to_owned()
+            }
+            "inline" => format!("--cache-from {registry}/app:1"),
+            _ => format!(
+                "--cache-from type=registry,ref={registry}/c:x --cache-to type=registry,ref={registry}/c:x"
+            ),
+        };
+        let build = |machine: &str, more: &str| {
+            let outcome = shared.world.line(&format!(
+                "build -q --root @/{machine} --build-context busybox=@/base -t {registry}/app:1 --push {flags} {more} @/context"
+            ));
+            outcome.exits(0).stdout
+        };
+        let first = build("one", "");
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        assert_eq!(build("two", ""), first, "{way}");
+        assert_ne!(build("three", "--label new=1"), first, "{way}");
+    }
+}
+
 #[test]
 fn a_summary_may_be_lost() {
     let Some(shared) = Shared::new() else { return };

@@ -181,15 +181,22 @@ impl<'a> Caching<'a> {
         !shared && (self.is_off(asked.stage) || known.iter().all(|key| own.contains(key)))
     }
 
-    /// When an image was made that has this digest without its times: `now` where it never was.
+    /// When an image was made that is this one but for its times, here or on another machine: `now` where it never was.
     ///
     /// # Errors
     /// Those of the store.
-    pub(crate) fn made_at(&self, image: &Digest, now: Timestamp) -> Result<Timestamp> {
-        match self.cache.made_at(image).filter(|_| !self.off) {
-            Some(then) => Ok(then),
-            None => self.cache.put_made_at(image, now).map(|()| now),
-        }
+    pub(crate) fn made_at(&self, image: &Key, now: Timestamp) -> Result<Timestamp> {
+        let known = || {
+            let mut shared = self.sharing.caches();
+            let known = self.cache.created(image);
+            let known = known.or_else(|| shared.find_map(|cache| cache.created(image)));
+            Timestamp::parse_rfc3339(&known?)
+        };
+        let time = if self.off { None } else { known() }.unwrap_or(now);
+        let (key, created) = (image.clone(), time.to_rfc3339());
+        self.cache.put_created(&key, &created)?;
+        self.report(Record::Image { key, created }, false, false);
+        Ok(time)
     }
 
     /// Remembers a key as the newest of its place.

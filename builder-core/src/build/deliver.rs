@@ -3,8 +3,9 @@
 use crate::build::Built;
 use crate::build::request::BuildRequest;
 use crate::build::stage::Shared;
+use crate::cache::Key;
 use crate::cache::shared::inline;
-use crate::digest::{Hasher, ImageId};
+use crate::digest::{Digest, ImageId};
 use crate::error::Result;
 use crate::event::Event;
 use crate::image::{Committed, Image};
@@ -53,10 +54,10 @@ pub(super) fn commit(
 ) -> Result<(Committed, Timestamp)> {
     // A base's record tells of another image's steps.
     inline::remove(&mut image.config);
+    let time = made_at(shared, &mut image, request)?;
     if request.has_inline_cache() {
         inline::write(&mut image.config, &shared.caching.records());
     }
-    let time = made_at(shared, &mut image, request)?;
     let committed = image.commit(shared.store, request.annotations.clone())?;
     Ok((committed, time))
 }
@@ -74,15 +75,17 @@ fn made_at(shared: &Shared<'_>, image: &mut Image, request: &BuildRequest) -> Re
         .filter(|number| is_now(&image.config.history[*number].created))
         .collect();
     say(&mut image.config, &ours, None);
-    let mut hasher = Hasher::new();
-    hasher.update(&image.config.to_bytes()?);
-    for layer in &image.layers {
-        hasher.update(layer.descriptor.digest.as_bytes());
-    }
+    let mut key = Key::default();
+    key.set("image", Digest::of(&image.config.to_bytes()?).to_string());
+    let layers = image
+        .layers
+        .iter()
+        .map(|layer| layer.descriptor.digest.hex());
+    key.set("layers", layers.collect::<Vec<_>>().join(" "));
     for (name, value) in &request.annotations {
-        hasher.update(format!("{name}\0{value}\0").as_bytes());
+        key.set(format!("annotation {name}"), value.clone());
     }
-    let made = shared.caching.made_at(&hasher.finish(), shared.now)?;
+    let made = shared.caching.made_at(&key, shared.now)?;
     say(&mut image.config, &ours, Some(&made.to_rfc3339()));
     Ok(made)
 }

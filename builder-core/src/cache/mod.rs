@@ -8,7 +8,7 @@
 //! cache/contexts/<digest>  the digests of a directory's files, by what stat(2) says of them
 //! cache/selections/<key>   the digest of what a COPY takes from a stage or an image, or an ADD from elsewhere
 //! cache/urls/<digest>      what a URL of ADD had, and what its server calls that; JSON, complete or absent
-//! cache/images/<digest>    when an image was made, by what it is without its times
+//! cache/images/<key>       when an image was made, by what it is without its times
 //! cache/shared-mounts/<key>  in a shared cache that is a directory: the layers of a cache mount
 //! ```
 //!
@@ -172,20 +172,20 @@ impl Cache {
         self.write(SELECTIONS, &key.digest(), listing.to_string().as_bytes())
     }
 
-    /// When an image was made, by the digest of what it is without its times.
-    pub fn made_at(&self, image: &Digest) -> Option<Timestamp> {
-        let path = self.store.cache_path(IMAGES, &image.hex());
+    /// When an image was made, as its config says it, by what it is without its times.
+    pub fn created(&self, image: &Key) -> Option<String> {
+        let path = self.store.cache_path(IMAGES, &image.digest().hex());
         let text = std::fs::read_to_string(&path).ok()?;
         used_now(&path);
-        Timestamp::parse_rfc3339(text.trim())
+        Some(text.trim().to_owned())
     }
 
     /// Remembers when an image was made.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn put_made_at(&self, image: &Digest, time: Timestamp) -> Result<()> {
-        self.write(IMAGES, image, time.to_rfc3339().as_bytes())
+    pub fn put_created(&self, image: &Key, created: &str) -> Result<()> {
+        self.write(IMAGES, &image.digest(), created.as_bytes())
     }
 
     /// The text of a folder of shared records that stands under a key.

@@ -73,6 +73,11 @@ impl SharedCache for LocalCache {
         }
     }
 
+    fn created(&self, key: &Key) -> Option<String> {
+        let text = self.read("images", key)?;
+        Some(String::from_utf8(text).ok()?.trim().to_owned())
+    }
+
     fn keys(&self) -> Vec<Key> {
         let folder = std::fs::read_dir(self.root.join("cache/steps"));
         let found = folder.into_iter().flatten().flatten().take(KEYS);
@@ -144,6 +149,7 @@ impl SharedTarget for LocalTarget<'_> {
         match record {
             Record::Step(step) => cache.put_entry(&step.entry)?,
             Record::Selection { key, files } => cache.put_selection(key, files)?,
+            Record::Image { key, created } => cache.put_created(key, created)?,
             Record::Mount { key, .. } => {
                 let text = crate::oci::json::to_bytes("a record of the cache", record)?;
                 cache.put_shared_text(MOUNTS, key, &text)?;

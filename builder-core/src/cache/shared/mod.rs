@@ -127,6 +127,9 @@ pub trait SharedCache: Sync + std::fmt::Debug {
     /// What it knows of a selection of files: the digest of their list.
     fn selection(&self, key: &Key) -> Option<Digest>;
 
+    /// When an image was made, as its config says it.
+    fn created(&self, key: &Key) -> Option<String>;
+
     /// What it holds of a cache mount, from the lowest layer to the top; none where it has no record of it.
     ///
     /// # Errors
@@ -167,7 +170,7 @@ fn blobs_of(record: &Record) -> Vec<Descriptor> {
             let blobs = step.entry.blobs.iter();
             blobs.map(|blob| blob.descriptor.clone()).collect()
         }
-        Record::Selection { .. } => Vec::new(),
+        Record::Image { .. } | Record::Selection { .. } => Vec::new(),
         Record::Mount { layers, .. } => {
             let blobs = layers.iter();
             blobs.map(|blob| blob.descriptor.clone()).collect()

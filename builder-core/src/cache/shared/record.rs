@@ -12,6 +12,13 @@ use crate::oci::Descriptor;
 pub enum Record {
     /// A step's result.
     Step(Box<StepRecord>),
+    /// When an image was made.
+    Image {
+        /// What it is without its times.
+        key: Key,
+        /// The time, as the image's config says it.
+        created: String,
+    },
     /// What a selection of files of some layers holds.
     Selection {
         /// The key of the selection.
@@ -44,7 +51,7 @@ impl Record {
     pub fn key(&self) -> &Key {
         match self {
             Self::Step(step) => &step.entry.key,
-            Self::Selection { key, .. } | Self::Mount { key, .. } => key,
+            Self::Image { key, .. } | Self::Selection { key, .. } | Self::Mount { key, .. } => key,
         }
     }
 
@@ -73,6 +80,13 @@ impl Record {
                     && old.entry.identity == new.entry.identity
                     && new.entry.blobs.iter().all(has)
             }
+            (
+                Self::Image { key, created },
+                Self::Image {
+                    key: old_key,
+                    created: old,
+                },
+            ) => key == old_key && created == old,
             (
                 Self::Selection { key, files },
                 Self::Selection {

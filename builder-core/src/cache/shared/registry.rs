@@ -252,6 +252,13 @@ impl SharedCache for RegistryCache<'_> {
         }
     }
 
+    fn created(&self, key: &Key) -> Option<String> {
+        match self.find(key)? {
+            Record::Image { created, .. } => Some(created),
+            _ => None,
+        }
+    }
+
     fn keys(&self) -> Vec<Key> {
         let records = self.summary().records.values();
         let steps = records.filter(|record| matches!(record, Record::Step(_)));

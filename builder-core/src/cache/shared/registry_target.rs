@@ -138,7 +138,7 @@ impl<'a> RegistryTarget<'a> {
         let blobs: &[Blob] = match record {
             Record::Step(step) => &step.entry.blobs,
             Record::Mount { layers, .. } => layers,
-            Record::Selection { .. } => &[],
+            Record::Image { .. } | Record::Selection { .. } => &[],
         };
         let mut config = ImageConfig {
             architecture: "unknown".to_owned(),
