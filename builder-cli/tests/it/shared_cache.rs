@@ -226,6 +226,75 @@ fn machines_agree_on_when_an_image_was_made() {
     }
 }
 
+/// Two stages that begin alike share keys; the layers of the one that is the image go along all the same.
+#[test]
+fn stages_that_begin_alike_are_exported_each() {
+    let Some(shared) = Shared::new() else { return };
+    let text = "FROM busybox AS a
+WORKDIR /app
+COPY run.sh .
+RUN echo built > /app/built
+FROM busybox
+WORKDIR /app
+COPY run.sh .
+COPY --from=a /app/built /app/
+";
+    shared.world.write("context/Dockerfile", text);
+    shared.build("one", &format!("{TO}min --jobs 1"));
+    let (_, told) = shared.build("two", &format!("{FROM} --jobs 1"));
+    assert_eq!(executed(&told), 0, "{told}");
+}
+
+/// Each commit has an epoch of its own: what was lent under another one is written anew, and named so in the record.
+#[test]
+fn a_record_in_an_image_names_the_layers_of_that_image() {
+    let Some(shared) = Shared::new() else { return };
+    let registry = shared.registry.name();
+    for number in 1..=3 {
+        let told = shared.world.line(&format!(
+            "build --progress plain --source-date-epoch {number} --root @/m{number} --build-context busybox=@/base --cache-from {registry}/app:1 -t {registry}/app:1 --push @/context"
+        ));
+        let told = told.exits(0).stderr;
+        assert_eq!(executed(&told) == 0, number > 1, "{number}: {told}");
+    }
+}
+
+#[test]
+fn asking_writes_no_cache() {
+    let Some(shared) = Shared::new() else { return };
+    shared.build("one", "");
+    let line = "why --root @/one --build-context busybox=@/base --cache-to type=local,dest=@/kept @/context";
+    shared.world.line(line).exits(0);
+    assert!(!shared.world.path("kept").exists());
+    let name = format!("{}/team/app:1", shared.registry.name());
+    let both = format!("-t {name} --push --cache-to type=registry,ref={name}");
+    let told = shared.try_build("one", &both).exits(2).stderr;
+    assert!(told.contains("both the image and its cache"), "{told}");
+    assert!(shared.registry.manifest("team/app", "1").is_none());
+}
+
+/// Jobs that differ in how they write layers, or in what they export, leave each other's layers alone.
+#[test]
+fn what_another_job_exported_stays() {
+    let Some(shared) = Shared::new() else { return };
+    let (first, _) = shared.build("one", &format!("{TO}max"));
+    let empty = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","artifactType":"application/vnd.rbuild.cache.v1+json","manifests":[]}"#;
+    let kind = "application/vnd.oci.image.index.v1+json";
+    shared
+        .registry
+        .put_manifest("team/cache", "main", kind, empty);
+    shared.build("one", &format!("--compression zstd {TO}min"));
+    shared
+        .registry
+        .put_manifest("team/cache", "main", kind, empty);
+    shared.world.write("context/src/main.c", "niam");
+    let (_, told) = shared.build("two", FROM);
+    assert!(!told.contains("is made anew"), "{told}");
+    shared.world.write("context/src/main.c", "main");
+    let (third, told) = shared.build("three", FROM);
+    assert_eq!((third, executed(&told)), (first, 0), "{told}");
+}
+
 #[test]
 fn a_summary_may_be_lost() {
     let Some(shared) = Shared::new() else { return };

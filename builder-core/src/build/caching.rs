@@ -310,13 +310,17 @@ impl<'a> Caching<'a> {
         self.report(record, in_image, anew);
     }
 
-    fn report(&self, record: Record, in_image: bool, anew: bool) {
+    pub(super) fn report(&self, record: Record, in_image: bool, anew: bool) {
         let mut own = record.clone();
         if let (Record::Step(step), false) = (&mut own, in_image) {
             step.entry.blobs.clear();
         }
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        records.insert(own.key().digest(), own);
+        let known = records.get(&own.key().digest());
+        // Another stage may have the same step, and only one of them be part of the image.
+        if !known.is_some_and(|known| own.is_covered_by(known)) {
+            records.insert(own.key().digest(), own);
+        }
         drop(records);
         self.sharing.send(Export {
             record,

@@ -74,10 +74,10 @@ impl Lending {
         loans.map(|loan| loan.diff_id).collect()
     }
 
-    /// The loan of a layer, by its diff ID.
-    fn by_diff_id(&self, diff_id: &DiffId) -> Option<Loan> {
+    /// The loan of a layer.
+    fn of_layer(&self, blob: &Descriptor, diff_id: &DiffId) -> Option<Loan> {
         let loans = lock(&self.loans);
-        let mut all = loans.values().flatten();
+        let mut all = loans.get(&blob.digest)?.iter();
         all.find(|loan| loan.diff_id == *diff_id).cloned()
     }
 
@@ -120,13 +120,21 @@ impl Lending {
 }
 
 /// Where blobs come from that the store doesn't hold: a cache's directory, or a registry.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Lenders<'a> {
     pub(crate) registry: Option<&'a Registry<'a>>,
     pub(crate) lending: &'a Lending,
+    /// Whether the build needs what is asked for here: what can't be had then makes it begin anew.
+    pub(crate) decides: bool,
 }
 
 impl Lenders<'_> {
+    fn strike(&self, blob: &Digest) {
+        if self.decides {
+            self.lending.strike(blob);
+        }
+    }
+
     /// Makes sure that a lent blob can be had, without fetching it.
     ///
     /// # Errors
@@ -141,7 +149,7 @@ impl Lenders<'_> {
                 return Ok(());
             }
         }
-        self.lending.strike(&blob.digest);
+        self.strike(&blob.digest);
         Err(missing(store, blob))
     }
 
@@ -216,7 +224,7 @@ impl BlobSource for Lenders<'_> {
                 blob: blob.digest,
             })),
             Err(error) => {
-                self.lending.strike(&blob.digest);
+                self.strike(&blob.digest);
                 Err(error)
             }
         }
@@ -227,7 +235,7 @@ impl BlobSource for Lenders<'_> {
         let (lent, others): (Vec<&Descriptor>, Vec<&Descriptor>) = blobs.iter().partition(lent);
         for blob in lent {
             self.fetch_one(store, blob).inspect_err(|_| {
-                self.lending.strike(&blob.digest);
+                self.strike(&blob.digest);
             })?;
         }
         let others: Vec<Descriptor> = others.into_iter().cloned().collect();
@@ -238,8 +246,8 @@ impl BlobSource for Lenders<'_> {
         }
     }
 
-    fn bring_index(&self, store: &Store, diff_id: &DiffId) -> Result<bool> {
-        let loan = self.lending.by_diff_id(diff_id);
+    fn bring_index(&self, store: &Store, blob: &Descriptor, diff_id: &DiffId) -> Result<bool> {
+        let loan = self.lending.of_layer(blob, diff_id);
         let found = loan.and_then(|loan| loan.index).zip(self.registry);
         let Some(((index, reference), registry)) = found else {
             return Ok(false);

@@ -4,7 +4,7 @@ use crate::build::caching::{Asked, Caching};
 use crate::build::lending::{Lending, Loan};
 use crate::build::rewrite;
 use crate::build::stage::Shared;
-use crate::cache::shared::{Origin, StepRecord};
+use crate::cache::shared::{Origin, Record, StepRecord};
 use crate::cache::{Blob, Entry, Key};
 use crate::digest::DiffId;
 use crate::error::Result;
@@ -25,13 +25,14 @@ impl Caching<'_> {
         {
             return Ok(Some(layer));
         }
+        // The caches that the user names, and then where the store remembers layers to be.
         let own = known.map(|entry| (StepRecord { entry, index: None }, None));
         let shared = self.sharing.caches().filter_map(|cache| {
             let record = cache.step(key)?;
             Some((record, Some(cache.origin())))
         });
         let mut identity = None;
-        for (record, origin) in own.into_iter().chain(shared) {
+        for (record, origin) in shared.chain(own) {
             identity.get_or_insert(record.entry.identity);
             if let Some(layer) = self.lent(asked, record, origin)? {
                 return Ok(Some(layer));
@@ -153,12 +154,19 @@ impl Caching<'_> {
             }
             if foreign && let Some(entry) = self.cache.read(&loan.key) {
                 *layer = self.rewritten(shared, &entry.key, layer)?;
+                let entry = Entry {
+                    blobs: vec![self.blob_of(layer)],
+                    ..entry
+                };
+                let record = Record::Step(Box::new(StepRecord { entry, index: None }));
+                self.report(record, true, false);
             }
         }
         Ok(())
     }
 
-    /// Ends all loans; gives whether a key was struck off, so that another try is worth it.
+    /// Gives whether a key was struck off since this was asked last, so that another try is worth it. What was lent for
+    /// such keys is lent no longer.
     pub(crate) fn begin_anew(&self) -> bool {
         self.lenders.lending.begin_anew()
     }

@@ -37,7 +37,7 @@ use std::sync::Mutex;
 
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, ImageId};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::event::{Event, EventSink};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
@@ -173,8 +173,9 @@ fn with_result<T>(
     let lenders = Lenders {
         registry: registry.as_ref(),
         lending: &lending,
+        decides: true,
     };
-    let sharing = Sharing::open(request, &lenders, events)?;
+    let sharing = Sharing::open(request, purpose == Purpose::Ask, &lenders, events)?;
     let caching = Caching::new(store, &options, request, plan, &sharing, &lenders);
     let shared = Shared {
         file: &request.dockerfile,
@@ -199,7 +200,11 @@ fn with_result<T>(
         interrupt,
     };
     let images = Mutex::new(images);
-    let result = while_exporting(&sharing, store, &lenders, || {
+    let exporting = Lenders {
+        decides: false,
+        ..lenders
+    };
+    let result = while_exporting(&sharing, &shared, &exporting, || {
         let image = execute(&shared, &planned.bases, &images, request.jobs, purpose)?;
         let result = finish(Done {
             shared: &shared,
@@ -216,13 +221,13 @@ fn with_result<T>(
 /// Does a build's work while other threads export what it makes.
 fn while_exporting<T>(
     sharing: &Sharing<'_>,
-    store: &Store,
+    shared: &Shared<'_>,
     lenders: &Lenders<'_>,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     std::thread::scope(|scope| {
         for _ in 0..sharing.workers() {
-            scope.spawn(|| sharing.work(store, lenders));
+            scope.spawn(|| sharing.work(shared.store, lenders, shared.interrupt));
         }
         let _closing = sharing.closing();
         work()
@@ -249,7 +254,8 @@ fn execute(
         shared.caching.save()?;
         let again = shared.caching.begin_anew();
         match settled {
-            Err(error) if again && !shared.interrupt.is_set() => {
+            // A command that fails would fail again.
+            Err(error) if again && error.kind() != ErrorKind::Run && !shared.interrupt.is_set() => {
                 let message = format!(
                     "a cached layer can't be had and is made anew: {}",
                     error.message()

@@ -16,6 +16,7 @@ use crate::cache::shared::{
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventSink};
+use crate::interrupt::Interrupt;
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::Registry;
@@ -35,14 +36,27 @@ pub(crate) struct Export {
     pub(crate) anew: bool,
 }
 
+impl Export {
+    /// What tells it from others that are exported: two stages may have a step in common, and only one of them be part of
+    /// the image.
+    fn name(&self) -> (Digest, Option<String>) {
+        let form = match &self.record {
+            Record::Step(step) if self.in_image => step.entry.blobs.first(),
+            _ => None,
+        };
+        let form = form.map(|blob| blob.form.clone());
+        (self.record.key().digest(), form)
+    }
+}
+
 /// The caches that a request names.
 pub(crate) struct Sharing<'a> {
     caches: Vec<Source<'a>>,
     targets: Vec<Target<'a>>,
     sender: Mutex<Option<Sender<Export>>>,
     receiver: Mutex<Receiver<Export>>,
-    /// Keys that were exported.
-    done: Mutex<BTreeSet<Digest>>,
+    /// What was exported: keys, each with whether and how its layer went along.
+    done: Mutex<BTreeSet<(Digest, Option<String>)>>,
 }
 
 /// One cache to read.
@@ -81,6 +95,7 @@ impl<'a> Sharing<'a> {
     /// A target that would replace an image, a directory that can't be written, a reference where there is no network.
     pub(crate) fn open(
         request: &BuildRequest,
+        reads_only: bool,
         lenders: &'a Lenders<'a>,
         events: &dyn EventSink,
     ) -> Result<Self> {
@@ -89,8 +104,8 @@ impl<'a> Sharing<'a> {
         for from in &request.cache_from {
             caches.extend(cache(from, &platform, lenders, events)?);
         }
-        let targets = request.cache_to.iter();
-        let targets = targets.filter_map(|to| target(to, lenders).transpose());
+        let targets = request.cache_to.iter().filter(|_| !reads_only);
+        let targets = targets.filter_map(|to| target(to, request, lenders).transpose());
         let (sender, receiver) = channel();
         Ok(Self {
             targets: targets.collect::<Result<_>>()?,
@@ -186,13 +201,17 @@ impl<'a> Sharing<'a> {
     }
 
     /// Exports what comes until nothing more does. For several threads.
-    pub(crate) fn work(&self, store: &Store, lenders: &Lenders<'_>) {
+    pub(crate) fn work(&self, store: &Store, lenders: &Lenders<'_>, interrupt: &Interrupt) {
         loop {
             let next = lock(&self.receiver).recv();
             let Ok(export) = next else {
                 return;
             };
-            let new = lock(&self.done).insert(export.record.key().digest());
+            // Who asked to stop does not wait for others.
+            if interrupt.is_set() {
+                continue;
+            }
+            let new = lock(&self.done).insert(export.name());
             if new || export.anew {
                 for target in &self.targets {
                     target.put(store, lenders, &export);
@@ -264,8 +283,19 @@ fn cache<'a>(
 }
 
 /// None for what is no place of its own.
-fn target<'a>(to: &CacheTo, lenders: &'a Lenders<'a>) -> Result<Option<Target<'a>>> {
+fn target<'a>(
+    to: &CacheTo,
+    request: &BuildRequest,
+    lenders: &'a Lenders<'a>,
+) -> Result<Option<Target<'a>>> {
     let (place, name): (Box<dyn SharedTarget + Send + 'a>, String) = match &to.target {
+        CacheTarget::Registry(reference) if request.references.contains(reference) => {
+            let name = reference.familiar();
+            let message = format!("`{name}` is to be both the image and its cache");
+            return Err(Error::new(ErrorKind::Usage, message).with_help(
+                "give the cache a reference of its own, or use `--cache-to type=inline`",
+            ));
+        }
         CacheTarget::Registry(reference) => {
             let target = RegistryTarget::open(registry(lenders, reference)?, reference)?;
             (Box::new(target), reference.familiar())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::shared::Record;
 use super::{Cache, Entry, STEPS};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -85,7 +86,8 @@ const NOTES: &[&str] = &[
 pub fn list(store: &Store) -> Result<Vec<Item>> {
     let tagged = store.tagged()?;
     let mut items = Vec::new();
-    let owned = steps(store, &tagged, &mut items)?;
+    let mut owned = steps(store, &tagged, &mut items)?;
+    shared_mounts(store, &tagged, &mut owned, &mut items)?;
     blobs(store, &tagged, &owned, &mut items)?;
     for root in store.roots()? {
         let mark = root.path.join("chain");
@@ -216,6 +218,32 @@ fn blobs(store: &Store, tagged: &Marked, owned: &Marked, items: &mut Vec<Item>) 
         let bytes = std::fs::metadata(&path).map_or(0, |found| found.len());
         let name = digest.to_string();
         items.push(item(ItemKind::Blob, name, bytes, &path.clone(), vec![path]));
+    }
+    Ok(())
+}
+
+/// Cache mounts that were exported to this store as a shared cache, with their layers.
+fn shared_mounts(
+    store: &Store,
+    tagged: &Marked,
+    owned: &mut Marked,
+    items: &mut Vec<Item>,
+) -> Result<()> {
+    for path in files(&store.root().join("cache/shared-mounts"))? {
+        let record = std::fs::read(&path).ok();
+        let record = record.and_then(|text| serde_json::from_slice::<Record>(&text).ok());
+        let (mut bytes, mut paths, mut name) = (0, vec![path.clone()], String::new());
+        if let Some(Record::Mount { key, layers }) = record {
+            name = key.parts().values().cloned().collect::<Vec<_>>().join(" ");
+            for blob in layers {
+                let digest = blob.descriptor.digest;
+                if owned.blobs.insert(digest) && !tagged.blobs.contains(&digest) {
+                    bytes += store.blob_size(&digest)?.unwrap_or(0);
+                    paths.push(store.blob_path(&digest));
+                }
+            }
+        }
+        items.push(item(ItemKind::Mount, name, bytes, &path, paths));
     }
     Ok(())
 }

@@ -82,7 +82,7 @@ impl<'s> View<'s> {
         match self.elsewhere(layer)? {
             None => Ok(crate::layer::index_layer(store, blob, Some(&layer.diff_id))?.1),
             Some(source) => {
-                if source.bring_index(store, &layer.diff_id)?
+                if source.bring_index(store, blob, &layer.diff_id)?
                     && let Some(index) = LayerIndex::open(store, &layer.diff_id)?
                 {
                     return Ok(index);

@@ -42,8 +42,7 @@ pub fn index_layer(
     {
         return Ok((*diff_id, index));
     }
-    let what = What::layer(descriptor);
-    let (index, found) = unpack(store, descriptor, |tar| make_index(store, tar, &what, None))?;
+    let (index, found) = make_index_of(store, descriptor)?;
     check_diff_id(descriptor, diff_id, found)?;
     let which = Sidecar::Index(found);
     let file = store.keep_sidecar(which, index)?;
@@ -51,6 +50,15 @@ pub fn index_layer(
         found,
         LayerIndex::from_file(file, store.sidecar_path(which))?,
     ))
+}
+
+/// Streams a layer's blob once; its index without a name, and its diff ID.
+pub(super) fn make_index_of(
+    store: &Store,
+    descriptor: &Descriptor,
+) -> Result<(TemporaryFile, DiffId)> {
+    let what = What::layer(descriptor);
+    unpack(store, descriptor, |tar| make_index(store, tar, &what, None))
 }
 
 /// The same for a layer that is not in the store: its blob is read as it arrives, and not kept. The stream itself fails

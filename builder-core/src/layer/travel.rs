@@ -10,10 +10,11 @@ use flate2::write::GzEncoder;
 
 use super::error::{Error, Result};
 use super::index::LayerIndex;
-use super::read::{check_diff_id, index_layer, unpack};
+use super::read::{check_diff_id, index_layer, make_index_of};
 use crate::digest::DiffId;
 use crate::oci::Descriptor;
 use crate::store::{Sidecar, Store};
+use crate::timestamp::Timestamp;
 
 /// No index of more bytes travels: it is that of about ten million files.
 const LIMIT: u64 = 1 << 30;
@@ -64,19 +65,45 @@ pub fn unpack_index(store: &Store, diff_id: &DiffId, packed: &[u8]) -> Result<()
     Ok(())
 }
 
-/// Checks that a blob of the store is the layer that it is said to be. Its index is made on the way where there is none.
+/// Checks that a blob of the store is the layer that it is said to be, and that its index, which may have come from
+/// elsewhere, tells of this layer: one that doesn't is replaced.
 ///
 /// # Errors
 /// A damaged blob, and one that is another layer.
 pub fn verify_layer(store: &Store, descriptor: &Descriptor, diff_id: &DiffId) -> Result<()> {
-    if LayerIndex::open(store, diff_id)?.is_none() {
+    let Some(known) = LayerIndex::open(store, diff_id)? else {
         return index_layer(store, descriptor, Some(diff_id)).map(|_| ());
+    };
+    let (fresh, found) = make_index_of(store, descriptor)?;
+    check_diff_id(descriptor, Some(diff_id), found)?;
+    let fresh = LayerIndex::from_temporary(fresh)?;
+    if !tells_the_same(&known, &fresh)
+        && let Some(file) = fresh.into_temporary()
+    {
+        store.keep_sidecar(Sidecar::Index(*diff_id), file)?;
     }
-    let path = store.blob_path(&descriptor.digest);
-    let (_, found) = unpack(store, descriptor, |tar| {
-        std::io::copy(tar, &mut std::io::sink()).map_err(Error::io("read", &path))
-    })?;
-    check_diff_id(descriptor, Some(diff_id), found)
+    Ok(())
+}
+
+/// Whether two indexes tell of the same files and the same places. Times may differ: those of the source are in one, those
+/// of an epoch in the other.
+fn tells_the_same(one: &LayerIndex, other: &LayerIndex) -> bool {
+    let (mut left, mut right) = (one.iter(), other.iter());
+    loop {
+        match (left.next(), right.next()) {
+            (None, None) => return true,
+            (Some(Ok(mut left)), Some(Ok(mut right))) => {
+                for record in [&mut left, &mut right] {
+                    record.entry.mtime = Timestamp::default();
+                    record.link_group = None;
+                }
+                if left != right {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -85,7 +112,6 @@ mod tests {
     use crate::entry::Entry;
     use crate::image_path::ImagePath;
     use crate::layer::{Compression, LayerOptions, LayerWriter};
-    use crate::timestamp::Timestamp;
 
     #[test]
     fn an_index_is_believed_of_its_own_layer_only() {

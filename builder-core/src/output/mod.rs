@@ -92,7 +92,9 @@ pub(crate) struct Bundle<'a> {
 impl Bundle<'_> {
     /// The digest of everything that decides the bytes of an output.
     fn content(&self, kind: OutputKind) -> Digest {
-        let mut text = format!("{} {} {}", kind.name(), self.image.digest(), self.time);
+        let version = env!("CARGO_PKG_VERSION");
+        let (kind, image, time) = (kind.name(), self.image.digest(), self.time);
+        let mut text = format!("{version} {kind} {image} {time}");
         for part in self.epoch.iter().map(ToString::to_string) {
             text = format!("{text} {part}");
         }

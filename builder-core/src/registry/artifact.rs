@@ -30,6 +30,11 @@ impl Registry<'_> {
         {
             Ok(found) => Ok(Some(found)),
             Err(Error::UnknownManifest { .. }) => Ok(None),
+            // Something that is there and is understood, but is none of ours.
+            Err(error @ (Error::Schema1 { .. } | Error::Foreign { .. })) => {
+                let message = error.to_string();
+                Err(crate::Error::new(crate::ErrorKind::Registry, message))
+            }
             Err(error) => Err(error.into()),
         }
     }

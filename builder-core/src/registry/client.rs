@@ -15,7 +15,7 @@ use crate::http::{self, Body, Request, Response};
 use crate::oci::MediaType;
 
 /// Documents are small; a larger one is refused.
-pub(crate) const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
+pub const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
 /// So much of a failed answer is read.
 const MAX_WORDS: u64 = 64 << 10;
 

@@ -18,6 +18,7 @@ mod source;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use auth::{Credentials, Secret};
+pub use client::MAX_DOCUMENT_BYTES;
 pub use error::{Error, Result};
 pub use push::Pushed;
 

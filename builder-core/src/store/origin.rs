@@ -33,7 +33,12 @@ pub trait BlobSource: Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// Those of the store.
-    fn bring_index(&self, _store: &Store, _diff_id: &DiffId) -> crate::Result<bool> {
+    fn bring_index(
+        &self,
+        _store: &Store,
+        _blob: &Descriptor,
+        _diff_id: &DiffId,
+    ) -> crate::Result<bool> {
         Ok(false)
     }
 }

@@ -22,6 +22,9 @@ use crate::sandbox::record::{OwnerEncoding, SideTable};
 use crate::store::lock::Mode;
 use crate::store::{Lock, Store};
 
+/// So long waits who finds that a cache was not filled after all.
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(5);
+
 /// A cache in use.
 #[derive(Debug)]
 pub(super) struct Cache {
@@ -133,12 +136,21 @@ impl Cache {
 
     /// Shares a cache; who comes first has it alone until it is filled.
     fn share(path: &Path, folder: &Path) -> Result<Lock> {
-        if !folder.join("data").exists()
-            && let Some(lock) = Lock::try_now(path, Mode::Exclusive)?
-        {
-            return Ok(lock);
+        let is_filled = || folder.join("data").exists();
+        loop {
+            if !is_filled()
+                && let Some(lock) = Lock::try_now(path, Mode::Exclusive)?
+            {
+                return Ok(lock);
+            }
+            let lock = Lock::wait(path, Mode::Shared)?;
+            if is_filled() {
+                return Ok(lock);
+            }
+            // Who was to fill it gave up: the next one tries, alone.
+            drop(lock);
+            std::thread::sleep(AGAIN);
         }
-        Ok(Lock::wait(path, Mode::Shared)?)
     }
 
     fn begin(&self, id: &str, fill: Materials<'_>) -> Result<()> {

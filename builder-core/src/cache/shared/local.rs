@@ -1,13 +1,14 @@
 //! A shared cache in a directory. It is a store of its own: the same folders, the same locks, the same care.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::{Origin, Record, SharedCache, SharedTarget, StepRecord, blobs_of};
 use crate::cache::{Blob, Cache, Entry, Key};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::Descriptor;
-use crate::store::{BlobSource, Lock, Store};
+use crate::store::{BlobSource, Lock, Store, used_now};
 
 /// The folder of the records of cache mounts.
 const MOUNTS: &str = "shared-mounts";
@@ -16,6 +17,8 @@ const MOUNTS: &str = "shared-mounts";
 #[derive(Debug)]
 pub struct LocalCache {
     root: PathBuf,
+    /// The keys of its steps, once someone asked for them.
+    keys: OnceLock<Vec<Key>>,
 }
 
 impl LocalCache {
@@ -23,6 +26,7 @@ impl LocalCache {
     pub fn open(root: &Path) -> Option<Self> {
         root.join("cache").is_dir().then(|| Self {
             root: root.to_owned(),
+            keys: OnceLock::new(),
         })
     }
 
@@ -79,11 +83,14 @@ impl SharedCache for LocalCache {
     }
 
     fn keys(&self) -> Vec<Key> {
-        let folder = std::fs::read_dir(self.root.join("cache/steps"));
-        let found = folder.into_iter().flatten().flatten().take(KEYS);
-        let text = found.filter_map(|found| std::fs::read(found.path()).ok());
-        let entry = text.filter_map(|text| serde_json::from_slice::<Entry>(&text).ok());
-        entry.map(|entry| entry.key).collect()
+        let read = || {
+            let folder = std::fs::read_dir(self.root.join("cache/steps"));
+            let found = folder.into_iter().flatten().flatten().take(KEYS);
+            let text = found.filter_map(|found| std::fs::read(found.path()).ok());
+            let entry = text.filter_map(|text| serde_json::from_slice::<Entry>(&text).ok());
+            entry.map(|entry| entry.key).collect()
+        };
+        self.keys.get_or_init(read).clone()
     }
 
     fn origin(&self) -> Origin {
@@ -116,6 +123,11 @@ impl<'a> LocalTarget<'a> {
         })
     }
 
+    fn has(&self, blob: &Descriptor) -> bool {
+        let size = self.store.blob_size(&blob.digest);
+        size.is_ok_and(|size| size == Some(blob.size))
+    }
+
     fn copy(&self, from: &Store, blob: &Descriptor) -> Result<()> {
         if self.store.blob_size(&blob.digest)? == Some(blob.size) {
             return Ok(());
@@ -139,8 +151,10 @@ impl SharedTarget for LocalTarget<'_> {
         if let Record::Mount { key, .. } = record
             && let Some(text) = cache.shared_text(MOUNTS, key)
             && serde_json::from_slice(&text).is_ok_and(|known| record.is_covered_by(&known))
+            && blobs_of(record).iter().all(|blob| self.has(blob))
             && !anew
         {
+            used_now(&self.store.cache_path(MOUNTS, &key.digest().hex()));
             return Ok(false);
         }
         for blob in blobs_of(record) {

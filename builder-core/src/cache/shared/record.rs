@@ -66,6 +66,20 @@ impl Record {
         record
     }
 
+    /// Adds the blobs that another record of the same result knows, written in other ways.
+    pub fn add_blobs_of(&mut self, other: &Self) {
+        if let (Self::Step(step), Self::Step(known)) = (self, other)
+            && step.entry.identity == known.entry.identity
+        {
+            let blobs = &mut step.entry.blobs;
+            for blob in &known.entry.blobs {
+                if !blobs.iter().any(|one| one.form == blob.form) {
+                    blobs.push(blob.clone());
+                }
+            }
+        }
+    }
+
     /// Whether a record of the same key says all that this one says, so that this one need not be written.
     pub fn is_covered_by(&self, known: &Self) -> bool {
         match (self, known) {

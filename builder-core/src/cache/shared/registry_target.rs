@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::record::Record;
-use super::registry::{ARTIFACT, Kind, RECORD, RegistryCache, beside};
+use super::registry::{ARTIFACT, Kind, RECORD, RegistryCache, Summary, beside};
 use super::{INDEX_TYPE, SharedTarget, blobs_of};
 use crate::cache::Blob;
 use crate::digest::Digest;
@@ -15,7 +15,7 @@ use crate::oci::config::ImageConfig;
 use crate::oci::{Descriptor, ImageIndex, ImageManifest, MediaType};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::registry::Registry;
+use crate::registry::{MAX_DOCUMENT_BYTES, Registry};
 use crate::store::Store;
 
 /// A summary holds no more records than this, and no more bytes: registries refuse documents above 4 MiB.
@@ -30,7 +30,8 @@ pub(crate) struct RegistryTarget<'a> {
     empty: OnceLock<Descriptor>,
     /// The registry refused an artifact, and took an image.
     images_only: AtomicBool,
-    written: Mutex<Vec<(Descriptor, Digest)>>,
+    /// What this build wrote: the manifests by the digests of their keys, and the records.
+    written: Mutex<BTreeMap<Digest, (Descriptor, Record)>>,
 }
 
 impl<'a> RegistryTarget<'a> {
@@ -43,11 +44,7 @@ impl<'a> RegistryTarget<'a> {
         // What is there is of interest to who reads it.
         cache.silent.store(true, Ordering::Relaxed);
         if cache.summary().kind == Kind::Image {
-            let name = reference.familiar();
-            let message = format!("`{name}` names an image, which a cache would replace");
-            return Err(Error::new(ErrorKind::Usage, message).with_help(
-                "give the cache a reference of its own, or use `--cache-to type=inline`",
-            ));
+            return Err(names_an_image(reference));
         }
         Ok(Self {
             cache,
@@ -67,6 +64,20 @@ impl<'a> RegistryTarget<'a> {
         Ok(self.empty.get_or_init(|| sent).clone())
     }
 
+    /// What is there under a key: what this build wrote, what the summary tells, or what stands under the key's own tag.
+    fn known(&self, key: &Digest, is_mount: bool) -> Option<Record> {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, record)) = written.get(key) {
+            return Some(record.clone());
+        }
+        drop(written);
+        // The summary is about steps.
+        let told = self.cache.summary().records.get(key).filter(|_| !is_mount);
+        // What can't be read is written anew.
+        told.cloned()
+            .or_else(|| self.cache.beside(key).ok().flatten())
+    }
+
     /// Sends the blobs of a record; gives what its manifest lists as layers.
     fn send(&self, store: &Store, record: &mut Record) -> Result<Vec<Descriptor>> {
         let (registry, reference) = (self.cache.registry, &self.cache.reference);
@@ -77,6 +88,7 @@ impl<'a> RegistryTarget<'a> {
         if let (Record::Step(step), false) = (record, layers.is_empty())
             && let Some(blob) = step.entry.blobs.first()
             && let Some(packed) = pack_index(store, &blob.diff_id)?
+            && packed.len() as u64 <= MAX_DOCUMENT_BYTES
         {
             let media_type = MediaType::Other(INDEX_TYPE.to_owned());
             let index = registry.send_bytes(store, reference, media_type, &packed)?;
@@ -166,30 +178,36 @@ impl SharedTarget for RegistryTarget<'_> {
     fn put(&self, store: &Store, record: &Record, anew: bool) -> Result<bool> {
         let key = record.key().digest();
         let is_mount = matches!(record, Record::Mount { .. });
-        let covered = if is_mount {
-            // The summary is about steps. What can't be read there is written anew.
-            let known = self.cache.beside(&key).ok().flatten();
-            known.is_some_and(|known| record.is_covered_by(&known))
-        } else {
-            let known = self.cache.summary().records.get(&key);
-            known.is_some_and(|known| record.is_covered_by(known))
+        let known = self.known(&key, is_mount).filter(|_| !anew);
+        if known
+            .as_ref()
+            .is_some_and(|known| record.is_covered_by(known))
+        {
+            return Ok(false);
+        }
+        if text_of(record)?.len() > RECORD_BYTES {
+            return Ok(false);
+        }
+        let mut merged = record.clone();
+        if let Some(known) = &known {
+            merged.add_blobs_of(known);
+        }
+        // What another job left there may be gone: then this build's own is all there is.
+        let (record, layers) = match self.send(store, &mut merged) {
+            Ok(layers) => (merged, layers),
+            Err(_) if blobs_of(&merged).len() > blobs_of(record).len() => {
+                let mut own = record.clone();
+                let layers = self.send(store, &mut own)?;
+                (own, layers)
+            }
+            Err(error) => return Err(error),
         };
-        if covered && !anew {
-            return Ok(false);
-        }
-        let mut record = record.clone();
-        let layers = self.send(store, &mut record)?;
-        let text = text_of(&record)?;
-        if text.len() > RECORD_BYTES {
-            return Ok(false);
-        }
         let place = beside(&self.cache.reference, &key)?;
-        let manifest = self.send_manifest(store, &place, record, layers)?;
-        if is_mount {
-            return Ok(true);
+        let manifest = self.send_manifest(store, &place, record.clone(), layers)?;
+        if !is_mount {
+            let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            written.insert(key, (manifest, record));
         }
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.push((manifest, key));
         Ok(true)
     }
 
@@ -199,21 +217,35 @@ impl SharedTarget for RegistryTarget<'_> {
             return Ok(());
         }
         let new = std::mem::take(&mut *written);
-        // Others may have written since this build began.
-        let current = self.cache.load().unwrap_or_default();
-        let ours: Vec<Digest> = new.iter().map(|(_, key)| *key).collect();
+        // Others may have written since this build began; somebody may have put an image there.
+        let current = match self.cache.load() {
+            Ok(current) if current.kind == Kind::Image => {
+                return Err(names_an_image(&self.cache.reference));
+            }
+            Ok(current) => current,
+            Err(error) if error.kind() == ErrorKind::BaseImage => Summary::default(),
+            Err(error) => return Err(error),
+        };
         let kept = current.manifests.into_iter().filter(|manifest| {
             let record = manifest
                 .annotation(RECORD)
                 .map(serde_json::from_str::<Record>);
-            record.is_some_and(|record| record.is_ok_and(|one| !ours.contains(&one.key().digest())))
+            let ours = |one: Record| new.contains_key(&one.key().digest());
+            record.is_some_and(|record| record.is_ok_and(|one| !ours(one)))
         });
-        let new: Vec<Descriptor> = new.into_iter().map(|(manifest, _)| manifest).collect();
-        let all = bounded(new.iter().cloned().chain(kept));
+        let own: Vec<Descriptor> = new.values().map(|(manifest, _)| manifest.clone()).collect();
+        let all = bounded(own.iter().cloned().chain(kept));
         // A manifest that was deleted there can't be listed any more.
         self.write_summary(all)
-            .or_else(|_| self.write_summary(bounded(new)))
+            .or_else(|_| self.write_summary(bounded(own)))
     }
+}
+
+fn names_an_image(reference: &Reference) -> Error {
+    let name = reference.familiar();
+    let message = format!("`{name}` names an image, which a cache would replace");
+    Error::new(ErrorKind::Usage, message)
+        .with_help("give the cache a reference of its own, or use `--cache-to type=inline`")
 }
 
 /// A record as the text of an annotation.
