@@ -66,10 +66,10 @@ impl Shared {
 
     /// Builds into a tarball; the image's digest, and what was told.
     fn build(&self, machine: &str, flags: &str) -> (String, String) {
-        let into =
-            format!("-o type=oci,dest=@/{machine}.tar --metadata-file @/{machine}.json {flags}");
+        let name = machine.replace('/', "-");
+        let into = format!("-o type=oci,dest=@/{name}.tar --metadata-file @/{name}.json {flags}");
         let outcome = self.try_build(machine, &into).exits(0);
-        let metadata = fs::read_to_string(self.world.path(format!("{machine}.json"))).unwrap();
+        let metadata = fs::read_to_string(self.world.path(format!("{name}.json"))).unwrap();
         let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
         let digest = metadata["containerimage.digest"].as_str().unwrap();
         (digest.to_owned(), outcome.stderr)
@@ -494,6 +494,9 @@ fn a_directory_is_a_cache() {
     let both = "--cache-from type=local,src=@/context/.kept --cache-to type=local,dest=@/context/.kept,mode=max";
     shared.build("one", both);
     let (_, told) = shared.build("two", both);
+    assert_eq!(executed(&told), 0, "{told}");
+    // So is the store.
+    let (_, told) = shared.build("context/.store", both);
     assert_eq!(executed(&told), 0, "{told}");
     let (_, told) = shared.build("one", "--cache-from type=local,src=@/nothing");
     assert!(told.contains("is not there yet"), "{told}");

@@ -62,15 +62,15 @@ pub(crate) fn open_context(store: &Store, request: &BuildRequest) -> Result<Opti
         ContextSource::Empty | ContextSource::Archive(_) | ContextSource::Fetched(_) => Ok(None),
         ContextSource::Directory { path, ignore_files } => {
             let mut hidden = output::record::outputs_in(store, path);
-            hidden.extend(caches_in(request, path));
+            hidden.extend(own_in(store, request, path));
             Context::open(path, ignore_files, &hidden, "the build context").map(Some)
         }
     }
 }
 
-/// The caches of `--cache-from` and `--cache-to` that lie in the context: what one build left there is no input of the
-/// next.
-fn caches_in(request: &BuildRequest, context: &Path) -> Vec<ImagePath> {
+/// The store, and the caches of `--cache-from` and `--cache-to`, that lie in the context: what one build left there is no
+/// input of the next.
+fn own_in(store: &Store, request: &BuildRequest, context: &Path) -> Vec<ImagePath> {
     let from = request.cache_from.iter().filter_map(|from| match from {
         CacheFrom::Local(path, _) => Some(path),
         _ => None,
@@ -82,7 +82,7 @@ fn caches_in(request: &BuildRequest, context: &Path) -> Vec<ImagePath> {
     let Ok(context) = context.canonicalize() else {
         return Vec::new();
     };
-    let inside = |path: &PathBuf| {
+    let inside = |path: &Path| {
         // One that is not there yet will be made.
         let path = match (path.canonicalize(), path.parent(), path.file_name()) {
             (Ok(path), ..) => path,
@@ -92,7 +92,8 @@ fn caches_in(request: &BuildRequest, context: &Path) -> Vec<ImagePath> {
         let inside = path.strip_prefix(&context).ok()?;
         Some(ImagePath::clean(inside.as_os_str().as_bytes()))
     };
-    let found = from.chain(to).filter_map(inside);
+    let all = from.chain(to).map(PathBuf::as_path);
+    let found = all.chain([store.root()]).filter_map(inside);
     found.filter(|path| !path.is_root()).collect()
 }
 
