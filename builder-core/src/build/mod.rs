@@ -78,7 +78,7 @@ pub struct Built {
 /// Builds an image: into the store, under its references, and to every output.
 ///
 /// # Errors
-/// See [`ErrorKind`](crate::ErrorKind). Nothing is half done: an image that failed has no name, and an output that
+/// See [`ErrorKind`]. Nothing is half done: an image that failed has no name, and an output that
 /// failed isn't there.
 pub fn build(
     store: &Store,
