@@ -75,6 +75,14 @@ impl Shared {
         (digest.to_owned(), outcome.stderr)
     }
 
+    /// Leaves the records beside the summary alone.
+    fn lose_the_summary(&self) {
+        let empty = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","artifactType":"application/vnd.rbuild.cache.v1+json","manifests":[]}"#;
+        let kind = "application/vnd.oci.image.index.v1+json";
+        self.registry
+            .put_manifest("team/cache", "main", kind, empty);
+    }
+
     /// The requests since the last time, as `METHOD PATH STATUS`.
     fn requests(&self, from: usize) -> Vec<String> {
         let seen = self.registry.seen();
@@ -278,15 +286,9 @@ fn asking_writes_no_cache() {
 fn what_another_job_exported_stays() {
     let Some(shared) = Shared::new() else { return };
     let (first, _) = shared.build("one", &format!("{TO}max"));
-    let empty = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","artifactType":"application/vnd.rbuild.cache.v1+json","manifests":[]}"#;
-    let kind = "application/vnd.oci.image.index.v1+json";
-    shared
-        .registry
-        .put_manifest("team/cache", "main", kind, empty);
+    shared.lose_the_summary();
     shared.build("one", &format!("--compression zstd {TO}min"));
-    shared
-        .registry
-        .put_manifest("team/cache", "main", kind, empty);
+    shared.lose_the_summary();
     shared.world.write("context/src/main.c", "niam");
     let (_, told) = shared.build("two", FROM);
     assert!(!told.contains("is made anew"), "{told}");
@@ -299,11 +301,7 @@ fn what_another_job_exported_stays() {
 fn a_summary_may_be_lost() {
     let Some(shared) = Shared::new() else { return };
     let (first, _) = shared.build("one", &format!("{TO}max"));
-    let empty = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","artifactType":"application/vnd.rbuild.cache.v1+json","manifests":[]}"#;
-    let kind = "application/vnd.oci.image.index.v1+json";
-    shared
-        .registry
-        .put_manifest("team/cache", "main", kind, empty);
+    shared.lose_the_summary();
     let (second, told) = shared.build("two", FROM);
     assert_eq!((second, executed(&told)), (first, 0), "{told}");
 }
