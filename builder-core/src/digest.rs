@@ -6,8 +6,8 @@
 //! Three types keep apart what is easily swapped: a [`Digest`] is of the bytes as stored (compressed), a [`DiffId`]
 //! of a layer's uncompressed tar, an [`ImageId`] of an image's config.
 
-use std::fmt;
 use std::str::FromStr;
+use std::{fmt, io};
 
 use sha2::Digest as _;
 
@@ -152,6 +152,45 @@ impl Hasher {
     /// The digest of everything appended.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
+    }
+}
+
+/// Hashes what is read from, or written to, `inner`.
+#[derive(Debug)]
+pub struct Hashing<T> {
+    /// The stream itself. What passes by it alone is not hashed.
+    pub inner: T,
+    /// What went through so far.
+    pub hasher: Hasher,
+}
+
+impl<T> Hashing<T> {
+    /// Starts with no bytes.
+    pub fn new(inner: T) -> Self {
+        Self {
+            inner,
+            hasher: Hasher::new(),
+        }
+    }
+}
+
+impl<R: io::Read> io::Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let taken = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..taken]);
+        Ok(taken)
+    }
+}
+
+impl<W: io::Write> io::Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 

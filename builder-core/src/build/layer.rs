@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Digest, Hashing};
 use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventSink, StepId};
@@ -72,8 +72,12 @@ impl<'a> LayerMaker<'a> {
             }
             Some((tree, mut node)) => {
                 let known = node.entry.clone();
+                let mut hashing = Hashing::new(tree.open(&mut node)?);
                 let mut reader = Stoppable {
-                    inner: Hashing::new(tree.open(&mut node)?, self.observer.is_some()),
+                    inner: match self.observer {
+                        Some(_) => &mut hashing as &mut dyn Read,
+                        None => &mut hashing.inner,
+                    },
                     interrupt: self.interrupt,
                 };
                 refresh(&mut entry, &known, &node.entry);
@@ -84,8 +88,8 @@ impl<'a> LayerMaker<'a> {
                         let stopped = self.interrupt.check().err();
                         stopped.unwrap_or_else(|| changed(error, tree, &node.entry))
                     })?;
-                if let (Some(observer), Some(hasher)) = (self.observer, reader.inner.hasher) {
-                    observer(&node, hasher.finish())?;
+                if let Some(observer) = self.observer {
+                    observer(&node, hashing.hasher.finish())?;
                 }
             }
         }
@@ -161,31 +165,6 @@ impl<R: Read> Read for Stoppable<'_, R> {
             return Err(io::Error::other("interrupted"));
         }
         self.inner.read(buffer)
-    }
-}
-
-/// Hashes what is read, where that is wanted.
-struct Hashing<R> {
-    inner: R,
-    hasher: Option<Hasher>,
-}
-
-impl<R> Hashing<R> {
-    fn new(inner: R, wanted: bool) -> Self {
-        Self {
-            inner,
-            hasher: wanted.then(Hasher::new),
-        }
-    }
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let taken = self.inner.read(buffer)?;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&buffer[..taken]);
-        }
-        Ok(taken)
     }
 }
 

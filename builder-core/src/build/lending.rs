@@ -220,7 +220,7 @@ impl BlobSource for Lenders<'_> {
         match opened {
             Ok(inner) => Ok(Box::new(Watched {
                 inner,
-                lending: self.lending,
+                lenders: *self,
                 blob: blob.digest,
             })),
             Err(error) => {
@@ -272,7 +272,7 @@ fn missing(store: &Store, blob: &Descriptor) -> Error {
 /// A lent blob as it is read: one that breaks is struck off.
 struct Watched<'a> {
     inner: Box<dyn Read + Send + 'a>,
-    lending: &'a Lending,
+    lenders: Lenders<'a>,
     blob: Digest,
 }
 
@@ -280,7 +280,7 @@ impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.inner.read(buffer).inspect_err(|error| {
             if error.kind() != io::ErrorKind::Interrupted {
-                self.lending.strike(&self.blob);
+                self.lenders.strike(&self.blob);
             }
         })
     }

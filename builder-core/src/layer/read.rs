@@ -18,7 +18,7 @@ use super::kept::Kept;
 use super::making::Making;
 use super::record::{DataRange, Record};
 use super::whiteout::{self, Marker};
-use crate::digest::{DiffId, Hasher};
+use crate::digest::{DiffId, Hasher, Hashing};
 use crate::entry::{Entry, EntryKind};
 use crate::image_path::ImagePath;
 use crate::oci::Descriptor;
@@ -161,10 +161,7 @@ fn unpack_from<T>(
 ) -> Result<(Result<T>, io::Result<()>, Hasher)> {
     let opened = decompress::open(BufReader::with_capacity(BUFFER, blob));
     let (_, inner) = opened.map_err(|source| what.stream(source))?;
-    let mut hashing = Hashing {
-        inner,
-        hasher: Hasher::new(),
-    };
+    let mut hashing = Hashing::new(inner);
     let (visited, rest) = ahead::read(&mut hashing, |tar| {
         let visited = visit(tar);
         let rest = match &visited {
@@ -362,20 +359,6 @@ fn clean(name: &[u8]) -> Result<ImagePath, TarProblem> {
         }
     }
     Ok(ImagePath::clean([b"/", name].concat()))
-}
-
-/// Hashes what goes through.
-struct Hashing<R> {
-    inner: R,
-    hasher: Hasher,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let taken = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..taken]);
-        Ok(taken)
-    }
 }
 
 /// Writes what goes through into a file.

@@ -9,13 +9,13 @@
 //! Anything that isn't right is as good as nothing: then all is packed anew.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Blob;
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Digest, Hashing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::rootfs::Snapshot;
 use crate::store::{Store, TemporaryFile};
@@ -84,41 +84,6 @@ impl History {
             // What stays is still true of its own layers and snapshot; one file without the other is nothing.
             let _ = std::fs::remove_file(folder.join(name));
         }
-    }
-}
-
-/// Hashes what is read or written.
-struct Hashing<T> {
-    inner: T,
-    hasher: Hasher,
-}
-
-impl<T> Hashing<T> {
-    fn new(inner: T) -> Self {
-        Self {
-            inner,
-            hasher: Hasher::new(),
-        }
-    }
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let taken = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..taken]);
-        Ok(taken)
-    }
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
     }
 }
 
