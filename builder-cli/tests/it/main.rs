@@ -10,6 +10,7 @@ mod determinism;
 mod gitlab;
 mod hello;
 mod hostile;
+mod language;
 mod outputs;
 mod program;
 mod readers;

@@ -209,11 +209,21 @@ impl Drop for Daemon {
     }
 }
 
+/// Serves a repository with a few files.
+pub(crate) fn repository(world: &World) -> (Daemon, String) {
+    world.write("work/a", "a");
+    world.write("work/s/b", "b");
+    world.write("work/s/.dockerignore", "b");
+    world.write("work/s/Dockerfile", "FROM scratch\nCOPY . /c\n");
+    serve_work(world)
+}
+
+/// Commits what is in `work`, and serves it.
 #[expect(
     clippy::disallowed_methods,
     reason = "a test starts the server that it needs"
 )]
-pub(crate) fn repository(world: &World) -> (Daemon, String) {
+pub(crate) fn serve_work(world: &World) -> (Daemon, String) {
     let git = require("git").unwrap();
     let work = world.path("work");
     let at = |words: &[&str]| {
@@ -227,10 +237,6 @@ pub(crate) fn repository(world: &World) -> (Daemon, String) {
         ];
         run(&git, &[&place, words].concat())
     };
-    world.write("work/a", "a");
-    world.write("work/s/b", "b");
-    world.write("work/s/.dockerignore", "b");
-    world.write("work/s/Dockerfile", "FROM scratch\nCOPY . /c\n");
     at(&["init", "-q", "-b", "main", "."]);
     at(&["add", "-A"]);
     at(&["commit", "-q", "-m", "c", "--date=2001-01-01T00:00:00Z"]);

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use crate::build::copy::{CopyInput, place, shown};
+use crate::build::parents;
 use crate::build::remote::Remote;
+use crate::diagnostic::Diagnostic;
 use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
 use crate::http::without_user;
 use crate::image_path::ImagePath;
 use crate::layer::archive::ArchiveTree;
@@ -16,7 +19,7 @@ use crate::tree::files::{Content, Files};
 use crate::tree::filter::{Filtered, Keep};
 use crate::tree::glob;
 use crate::tree::pattern::PatternList;
-use crate::tree::resolve::{Resolved, resolve};
+use crate::tree::resolve::Resolved;
 use crate::tree::select::{Selected, Selection, select};
 use crate::tree::{Node, Tree};
 
@@ -59,13 +62,14 @@ pub(crate) fn heredocs(sources: &[CopySource], now: Timestamp) -> Files {
 /// # Errors
 /// A source that isn't there or can't be read, at its word.
 pub(crate) fn collect<'a>(input: &CopyInput<'a>, heredocs: &'a Files) -> Result<Vec<Arrival<'a>>> {
-    let exclude = exclusions(input)?;
+    let exclude = exclusions(input.step)?;
     let mut arrivals = Vec::new();
     for source in &input.step.sources {
         match source {
             CopySource::Path(word) if input.step.parents => {
                 arrivals.extend(
-                    with_parents(input, word, &exclude).map_err(place(input.file, word.span))?,
+                    parents::arrivals(input, word, &exclude)
+                        .map_err(place(input.file, word.span))?,
                 );
             }
             CopySource::Path(word) => {
@@ -85,7 +89,7 @@ pub(crate) fn collect<'a>(input: &CopyInput<'a>, heredocs: &'a Files) -> Result<
             CopySource::Git(url) => {
                 let check_out = || {
                     let repository = Remote::repository(input.step, url)?;
-                    input.remote.checked_out(&repository)
+                    input.remote.checked_out(input.step, &repository)
                 };
                 let (arrival, _) = check_out().map_err(place(input.file, url.span))?;
                 arrivals.push(arrival);
@@ -95,21 +99,16 @@ pub(crate) fn collect<'a>(input: &CopyInput<'a>, heredocs: &'a Files) -> Result<
     Ok(arrivals)
 }
 
-fn exclusions(input: &CopyInput<'_>) -> Result<Arc<PatternList>> {
-    let patterns = &input.step.exclude;
-    let list = PatternList::from_patterns(patterns.iter().map(|one| one.value.as_str()));
+/// The patterns of `--exclude`.
+///
+/// # Errors
+/// A broken pattern, which lowering has refused before.
+pub(crate) fn exclusions(step: &CopyStep) -> Result<Arc<PatternList>> {
+    let list = PatternList::from_patterns(step.exclude.iter().map(|one| one.value.as_str()));
     list.map(Arc::new).map_err(|problems| {
-        // Patterns are numbered from 1, as lines of a file are.
-        let first = problems.first().map_or(1, |problem| problem.line);
-        let span = patterns
-            .get(first - 1)
-            .map_or(input.step.destination.span, |one| one.span);
-        let message = problems
-            .first()
-            .map_or_else(String::new, ToString::to_string);
+        let first = problems.first();
+        let message = first.map_or_else(String::new, ToString::to_string);
         Error::new(ErrorKind::Dockerfile, message)
-            .with_help("write `\\[` to mean the character")
-            .at(input.file, span)
     })
 }
 
@@ -121,26 +120,84 @@ fn file<'a>(tree: &'a dyn Tree, name: &[u8], node: Node) -> Arrival<'a> {
     }
 }
 
-fn directory<'a>(tree: &'a dyn Tree, node: Node, exclude: &Arc<PatternList>) -> Arrival<'a> {
-    if exclude.is_empty() {
-        return Arrival {
-            tree: Box::new(tree),
-            node,
-            how: How::Contents,
-        };
+/// The content of a directory, without what `--exclude` leaves out.
+pub(crate) fn directory<'a>(
+    tree: impl Tree + 'a,
+    node: Node,
+    exclude: &Arc<PatternList>,
+) -> Arrival<'a> {
+    let (base, how) = (node.entry.path.clone(), How::Contents);
+    let tree: Box<dyn Tree + 'a> = if exclude.is_empty() {
+        Box::new(tree)
+    } else {
+        let unmatched = Keep::Unmatched;
+        let exclude = Arc::clone(exclude);
+        Box::new(Filtered::new(tree, base, exclude, unmatched, "--exclude").marking_passages())
+    };
+    Arrival { tree, node, how }
+}
+
+/// What `text`, a word or the beginning of one, names in the source.
+///
+/// # Errors
+/// A plain path that names nothing, and a broken pattern.
+pub(crate) fn found(
+    input: &CopyInput<'_>,
+    word: &Spanned<String>,
+    text: &str,
+) -> Result<Vec<Selected>> {
+    match select(input.source, text)? {
+        Selection::Found(found) => Ok(found),
+        Selection::Missing(at) => Err(unresolved(input, word, Resolved::Missing(at))),
+        Selection::NotADirectory(at) => Err(unresolved(input, word, Resolved::NotADirectory(at))),
+        Selection::Loop(at) => Err(unresolved(input, word, Resolved::Loop(at))),
+        Selection::BadPattern => {
+            let message = format!("`{}` is not a pattern: {}", word.value, glob::BadPattern);
+            Err(Error::new(ErrorKind::Dockerfile, message)
+                .with_help("write `[[]` to mean the character `[`"))
+        }
     }
-    let base = node.entry.path.clone();
-    let tree = Filtered::new(
-        tree,
-        base,
-        Arc::clone(exclude),
-        Keep::Unmatched,
-        "--exclude",
-    );
-    Arrival {
-        tree: Box::new(tree),
-        node,
-        how: How::Contents,
+}
+
+/// An error for what a word names and what isn't there.
+fn unresolved(input: &CopyInput<'_>, word: &Spanned<String>, what: Resolved) -> Error {
+    match what {
+        Resolved::Missing(at) => missing(input, word, &at),
+        Resolved::NotADirectory(at) => {
+            missing(input, word, &at).with_note(format!("`{at}` is a file"))
+        }
+        Resolved::Loop(at) => missing(input, word, &at)
+            .with_note(format!("`{at}` is part of a circle of symbolic links")),
+        Resolved::Found(node) => missing(input, word, &node.entry.path),
+    }
+}
+
+/// What a match of wildcards leads to.
+///
+/// # Errors
+/// A link that leads nowhere.
+pub(crate) fn followed(
+    input: &CopyInput<'_>,
+    word: &Spanned<String>,
+    selected: Selected,
+) -> Result<Node> {
+    let Selected { named, found } = selected;
+    match found {
+        Resolved::Found(node) => Ok(node),
+        other => {
+            let lost = format!("`{}` matches the link `{named}`", word.value);
+            let mut error = Error::new(
+                missing_kind(input.step),
+                format!("{lost}, which leads to nothing"),
+            );
+            if let Some(note) = leading_link(input.source, &named) {
+                error = error.with_note(note);
+            }
+            if let Resolved::Loop(at) = other {
+                error = error.with_note(format!("`{at}` is part of a circle of symbolic links"));
+            }
+            Err(error.with_help("remove the link, mend it, or leave it out with `--exclude`"))
+        }
     }
 }
 
@@ -150,31 +207,22 @@ fn path<'a>(
     word: &Spanned<String>,
     exclude: &Arc<PatternList>,
 ) -> Result<Vec<Arrival<'a>>> {
-    let found = match select(input.source, &word.value)? {
-        Selection::Found(found) => found,
-        Selection::Missing(at) => return Err(missing(input, word, &at)),
-        Selection::NotADirectory(at) => {
-            return Err(missing(input, word, &at).with_note(format!("`{at}` is a file")));
-        }
-        Selection::Loop(at) => {
-            return Err(missing(input, word, &at)
-                .with_note(format!("`{at}` is part of a circle of symbolic links")));
-        }
-        Selection::BadPattern => {
-            let message = format!("`{}` is not a pattern: {}", word.value, glob::BadPattern);
-            return Err(Error::new(ErrorKind::Dockerfile, message)
-                .with_help("write `[[]` to mean the character `[`"));
-        }
-    };
+    let found = found(input, word, &word.value)?;
     let mut arrivals = Vec::with_capacity(found.len());
-    for Selected { named, node } in found {
+    for selected in found {
+        let named = selected.named.clone();
+        let name = named.file_name().unwrap_or_default();
+        let excluded = exclude.enter(&exclude.root_state(), name).matched;
+        if excluded && !selected.leads_to_directory() {
+            continue;
+        }
+        let node = followed(input, word, selected)?;
         if node.entry.is_directory() {
             arrivals.push(directory(input.source, node, exclude));
             continue;
         }
-        let name = named.file_name().unwrap_or_default();
-        if exclude.enter(&exclude.root_state(), name).matched {
-            continue;
+        if node.entry.kind == EntryKind::Socket {
+            warn_of_socket(input, word, &named);
         }
         arrivals.push(match unpack(input, &node)? {
             Some(unpacked) => unpacked,
@@ -202,72 +250,11 @@ fn unpack<'a>(input: &CopyInput<'a>, node: &Node) -> Result<Option<Arrival<'a>>>
         .unpack(&shown(node.entry.path.as_relative()), size, &mut *reader)
 }
 
-/// `--parents`: the pivot `/./` splits what is dropped from what is kept, and the kept part is a pattern of
-/// [`PatternList`]'s language.
-fn with_parents<'a>(
-    input: &CopyInput<'a>,
-    word: &Spanned<String>,
-    exclude: &Arc<PatternList>,
-) -> Result<Vec<Arrival<'a>>> {
-    let text = word.value.strip_prefix("./").unwrap_or(&word.value);
-    let (dropped, kept) = text.split_once("/./").unwrap_or(("", text));
-    let base = match resolve(input.source, &ImagePath::clean(dropped), true)? {
-        Resolved::Found(node) if node.entry.is_directory() => node,
-        _ => return Err(missing(input, word, &ImagePath::clean(dropped))),
-    };
-    let kept_path = ImagePath::clean(kept);
-    if !glob::has_wildcard(kept) {
-        let wanted = base.entry.path.append(&kept_path);
-        if input.source.look_up(&wanted)?.is_none() {
-            return Err(missing(input, word, &wanted));
-        }
-        if kept_path.is_root() {
-            return Ok(vec![directory(input.source, base, exclude)]);
-        }
-    }
-    let include = PatternList::from_patterns([kept]).map_err(|problems| {
-        Error::new(
-            ErrorKind::Dockerfile,
-            problems
-                .first()
-                .map_or_else(String::new, ToString::to_string),
-        )
-    })?;
-    let place = base.entry.path.clone();
-    let included = Filtered::new(
-        input.source,
-        place.clone(),
-        Arc::new(include),
-        Keep::Matched,
-        "--parents",
-    );
-    let tree: Box<dyn Tree + 'a> = if exclude.is_empty() {
-        Box::new(included)
-    } else {
-        Box::new(Filtered::new(
-            included,
-            place,
-            Arc::clone(exclude),
-            Keep::Unmatched,
-            "--exclude",
-        ))
-    };
-    Ok(vec![Arrival {
-        tree,
-        node: base,
-        how: How::Contents,
-    }])
-}
-
 /// An error for a source that isn't there, with what is known of why.
-fn missing(input: &CopyInput<'_>, word: &Spanned<String>, at: &ImagePath) -> Error {
+pub(crate) fn missing(input: &CopyInput<'_>, word: &Spanned<String>, at: &ImagePath) -> Error {
     let source = input.source;
-    let kind = match input.step.from {
-        CopyFrom::Context | CopyFrom::Named(_) => ErrorKind::Context,
-        CopyFrom::Stage(_) | CopyFrom::Image(_) => ErrorKind::Dockerfile,
-    };
     let error = Error::new(
-        kind,
+        missing_kind(input.step),
         format!("no file in {} matches `{}`", source.describe(), word.value),
     );
     if let Some(reason) = source
@@ -291,6 +278,25 @@ fn missing(input: &CopyInput<'_>, word: &Spanned<String>, at: &ImagePath) -> Err
         Some(name) => error.with_help(format!("did you mean `{name}`?")),
         None => error.with_help(advice(input.step)),
     }
+}
+
+/// Who is to blame where a source isn't there.
+fn missing_kind(step: &CopyStep) -> ErrorKind {
+    match step.from {
+        CopyFrom::Context | CopyFrom::Named(_) => ErrorKind::Context,
+        CopyFrom::Stage(_) | CopyFrom::Image(_) => ErrorKind::Dockerfile,
+    }
+}
+
+/// A socket is copied as an empty file, as BuildKit does; nobody wants that, so it is said.
+fn warn_of_socket(input: &CopyInput<'_>, word: &Spanned<String>, named: &ImagePath) {
+    let message = format!("`{named}` is a socket: an empty file stands for it in the image");
+    let diagnostic = Diagnostic::warning("copied-socket", word.span, message)
+        .with_help("leave it out, or name the files beside it");
+    input.remote.events.send(Event::Diagnostic {
+        file: input.file.clone(),
+        diagnostic,
+    });
 }
 
 fn advice(step: &CopyStep) -> &'static str {

@@ -139,10 +139,12 @@ fn emit(
 
 /// Applies `--chown` and `--chmod`. A directory that was made has them already; archives keep their own modes.
 fn adjust(entry: &mut Entry, origin: Origin, owner: Option<(u32, u32)>, chmod: Option<&Chmod>) {
-    if let (Origin::Copied | Origin::Unpacked, Some((uid, gid))) = (origin, owner) {
+    let arrived = !matches!(origin, Origin::Existing | Origin::Made);
+    if let (true, Some((uid, gid))) = (arrived, owner) {
         (entry.uid, entry.gid) = (uid, gid);
     }
-    if let (Origin::Copied, Some(chmod), false) = (origin, chmod, entry.is_symlink()) {
+    let copied = matches!(origin, Origin::Copied | Origin::Passed);
+    if let (true, Some(chmod), false) = (copied, chmod, entry.is_symlink()) {
         entry.mode = permissions::apply(chmod, entry.mode, entry.is_directory());
     }
 }

@@ -13,7 +13,7 @@ use crate::build::stage::Shared;
 use crate::cache::Key;
 use crate::cache::listing::ListingWriter;
 use crate::digest::{Digest, Hasher};
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Layer;
 use crate::image_path::ImagePath;
@@ -274,13 +274,19 @@ impl Reader<'_, '_> {
             if merged.origin == Origin::Made {
                 return Ok(());
             }
-            let entry = &merged.entry;
+            let mut entry = merged.entry;
+            if entry.kind == EntryKind::Socket {
+                // It arrives as an empty file.
+                entry.kind = EntryKind::File { size: 0 };
+            }
             let content = match (&merged.content, &entry.kind) {
+                // What it becomes depends on what the stage has there.
+                (None, _) if merged.origin == Origin::Passed => "passage".to_owned(),
                 (Some((tree, node)), _) => self.digest(*tree, node.clone())?.to_string(),
-                (None, crate::entry::EntryKind::HardLink { target }) => format!("= {target}"),
+                (None, EntryKind::HardLink { target }) => format!("= {target}"),
                 (None, _) => String::new(),
             };
-            list.push(entry, &shown(&entry.path), &content)
+            list.push(&entry, &shown(&entry.path), &content)
         })?;
         list.finish(store)
     }

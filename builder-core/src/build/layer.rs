@@ -66,9 +66,11 @@ impl<'a> LayerMaker<'a> {
         match content {
             None => {
                 adjust(&mut entry);
-                if !matches!(entry.kind, EntryKind::Socket) {
-                    self.writer.append(&entry, None)?;
+                if entry.kind == EntryKind::Socket {
+                    // A tar has no sockets. BuildKit copies one as an empty file; so does this.
+                    entry.kind = EntryKind::File { size: 0 };
                 }
+                self.writer.append(&entry, None)?;
             }
             Some((tree, mut node)) => {
                 let known = node.entry.clone();

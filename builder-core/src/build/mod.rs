@@ -17,6 +17,7 @@ mod layer;
 mod lending;
 mod lookup;
 mod owner;
+mod parents;
 mod permissions;
 mod planning;
 pub mod remote;

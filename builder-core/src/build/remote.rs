@@ -6,7 +6,7 @@
 use std::io::{Read, Seek};
 use std::sync::Arc;
 
-use crate::build::arrival::{Arrival, How};
+use crate::build::arrival::{self, Arrival, How};
 use crate::build::download::Download;
 use crate::build::git::{self, GitSource};
 use crate::digest::Digest;
@@ -128,8 +128,13 @@ impl<'a> Remote<'a> {
         GitSource::parse(&url.value, step.keep_git_dir, checksum)
     }
 
-    /// Checks out a repository: files 0644 or 0755, owned by root. With the commit's id.
-    pub(crate) fn checked_out(&self, source: &GitSource) -> Result<(Arrival<'a>, String)> {
+    /// Checks out a repository: files 0644 or 0755, owned by root, without what `--exclude` leaves out. With the
+    /// commit's id.
+    pub(crate) fn checked_out(
+        &self,
+        step: &CopyStep,
+        source: &GitSource,
+    ) -> Result<(Arrival<'a>, String)> {
         let place = self.store.temporary_directory()?;
         let checkout = git::checkout(source, place, self.git, self.interrupt)?;
         let commit = checkout.commit.clone();
@@ -137,12 +142,8 @@ impl<'a> Remote<'a> {
         let Some(node) = tree.look_up(&ImagePath::root())? else {
             return Err(Error::new(ErrorKind::Internal, "a checkout vanished"));
         };
-        let arrival = Arrival {
-            tree: Box::new(tree),
-            node,
-            how: How::Contents,
-        };
-        Ok((arrival, commit))
+        let exclude = arrival::exclusions(step)?;
+        Ok((arrival::directory(tree, node, &exclude), commit))
     }
 }
 

@@ -174,7 +174,7 @@ impl<'a> Addition<'_, 'a, '_> {
                 }
             });
         }
-        Some(key(&parts))
+        Some(key(step, &parts))
     }
 
     /// Fetches what isn't here.
@@ -192,7 +192,7 @@ impl<'a> Addition<'_, 'a, '_> {
                 Known::Repository(url, _) => {
                     let check_out = || {
                         let source = Remote::repository(step, url)?;
-                        let (arrival, commit) = remote.checked_out(&source)?;
+                        let (arrival, commit) = remote.checked_out(step, &source)?;
                         Ok((arrival, source.selection(&commit)))
                     };
                     (url.span, check_out())
@@ -202,7 +202,7 @@ impl<'a> Addition<'_, 'a, '_> {
             arrivals.push(arrival);
             parts.push(part);
         }
-        Ok((arrivals, key(&parts)))
+        Ok((arrivals, key(step, &parts)))
     }
 
     /// Downloads what was not changed.
@@ -223,9 +223,13 @@ fn of_url(step: &CopyStep, url: &Spanned<String>, digest: Digest) -> String {
     format!("url {digest} {} unpack {unpack}", name.escape_ascii())
 }
 
-fn key(parts: &[String]) -> Key {
+fn key(step: &CopyStep, parts: &[String]) -> Key {
     let mut key = Key::default();
     key.set("elsewhere", parts.join("\n"));
+    let exclude: Vec<&str> = step.exclude.iter().map(|one| one.value.as_str()).collect();
+    if !exclude.is_empty() {
+        key.set("exclude", exclude.join("\0"));
+    }
     key
 }
 

@@ -176,6 +176,7 @@ fn node(number: usize, record: Record) -> Node {
         }),
         stamp: None,
         implied: record.implicit,
+        passage: false,
     }
 }
 

@@ -112,6 +112,7 @@ fn node(record: Record) -> Node {
         }),
         stamp: None,
         implied: record.implicit,
+        passage: false,
     }
 }
 

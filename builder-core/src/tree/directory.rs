@@ -124,6 +124,7 @@ impl Directory {
             place: None,
             stamp: Some(stamp(stat)),
             implied: false,
+            passage: false,
         })
     }
 }

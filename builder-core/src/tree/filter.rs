@@ -30,6 +30,7 @@ pub struct Filtered<T> {
     patterns: Arc<PatternList>,
     keep: Keep,
     origin: String,
+    marks: bool,
 }
 
 impl<T: Tree> Filtered<T> {
@@ -48,7 +49,15 @@ impl<T: Tree> Filtered<T> {
             patterns,
             keep,
             origin: origin.to_owned(),
+            marks: false,
         }
+    }
+
+    /// This filter, which says of each hidden directory that it is a mere [passage](Node::passage).
+    #[must_use]
+    pub fn marking_passages(mut self) -> Self {
+        self.marks = true;
+        self
     }
 
     /// The path that patterns are compared with; none where it is not below the base.
@@ -73,6 +82,15 @@ impl<T: Tree> Filtered<T> {
             return Ok(true);
         }
         Ok(node.entry.is_directory() && self.shows_below(&node.entry.path, state)?)
+    }
+
+    /// A child as it is seen, given its state; none where it is hidden.
+    fn seen(&self, mut node: Node, state: &MatchState) -> Result<Option<Node>> {
+        if !self.shows(&node, state)? {
+            return Ok(None);
+        }
+        node.passage |= self.marks && !self.is_kept(state);
+        Ok(Some(node))
     }
 
     /// Whether anything below a hidden directory is visible.
@@ -112,12 +130,7 @@ impl<T: Tree> Tree for Filtered<T> {
         if path.is_root() || *path == self.base {
             return Ok(Some(node));
         }
-        let state = self.state(path);
-        Ok(if self.shows(&node, &state)? {
-            Some(node)
-        } else {
-            None
-        })
+        self.seen(node, &self.state(path))
     }
 
     fn list(&self, path: &ImagePath) -> Result<Listing<'_>> {
@@ -139,11 +152,7 @@ impl<T: Tree> Tree for Filtered<T> {
                 Err(error) => return Some(Err(error)),
             };
             let below = self.child_state(&state, &node.entry.path);
-            match self.shows(&node, &below) {
-                Ok(true) => Some(Ok(node)),
-                Ok(false) => None,
-                Err(error) => Some(Err(error)),
-            }
+            self.seen(node, &below).transpose()
         })))
     }
 

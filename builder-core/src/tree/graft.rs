@@ -110,6 +110,9 @@ pub enum Origin {
     Made,
     /// Copied from a source.
     Copied,
-    /// A member of an archive.
+    /// A new directory that is copied only because something below it is.
+    Passed,
+    /// A member of an archive, or a directory that an earlier source brought and a later one passes: the flag for
+    /// owners holds for it, the one for modes does not.
     Unpacked,
 }

@@ -239,6 +239,9 @@ impl<'t> Walk<'_, 't, '_> {
         if let Some(present) = present.filter(|present| *present != "a directory") {
             return Err(self.conflict(path, true, present));
         }
+        if let Some(item) = item.filter(|item| item.node.passage) {
+            return Ok(passed(path, entry, &item.node.entry));
+        }
         let there = entry.unwrap_or_else(|| (self.made_at(path), Origin::Made));
         Ok(match item {
             None => there,
@@ -308,6 +311,24 @@ impl<'t> Walk<'_, 't, '_> {
             content,
         })
     }
+}
+
+/// A directory on the way to what is copied. One that is there keeps its owner and takes the mode of the source's as it
+/// is, whatever the flags say: the flags are about what is copied, and this was there before.
+fn passed(path: &ImagePath, there: Option<(Entry, Origin)>, source: &Entry) -> (Entry, Origin) {
+    let Some((mut entry, origin)) = there else {
+        let entry = Entry {
+            path: path.clone(),
+            ..source.clone()
+        };
+        return (entry, Origin::Passed);
+    };
+    entry.mode = source.mode;
+    let origin = match origin {
+        Origin::Copied | Origin::Passed => Origin::Unpacked,
+        other => other,
+    };
+    (entry, origin)
 }
 
 /// The least name that any listing or graft has next.

@@ -37,6 +37,8 @@ pub struct Node {
     pub stamp: Option<Stamp>,
     /// Whether this is a directory that a tar names only by what is below it: its mode and owner are a guess.
     pub implied: bool,
+    /// Whether this is a directory that patterns leave out, shown only because something below it is not.
+    pub passage: bool,
 }
 
 /// What tells whether a file of the host is the same as before (stat(2)).
@@ -132,6 +134,7 @@ impl Node {
             place: None,
             stamp: None,
             implied: false,
+            passage: false,
         }
     }
 }

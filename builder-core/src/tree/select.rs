@@ -4,9 +4,9 @@
 //! everything that matches, in the order of a walk; links before the first wildcard are followed, those behind are
 //! not. What is named is followed if it is a link, and keeps the link's name.
 
+use super::Tree;
 use super::glob;
 use super::resolve::{Resolved, resolve};
-use super::{Node, Tree};
 use crate::error::Result;
 use crate::image_path::ImagePath;
 
@@ -15,8 +15,16 @@ use crate::image_path::ImagePath;
 pub struct Selected {
     /// The path as named, cleaned: its last component is the name that a copy gets.
     pub named: ImagePath,
-    /// What is there, links followed.
-    pub node: Node,
+    /// What is there, links followed. Nothing, where wildcards match a link that leads nowhere: the match is named all
+    /// the same, so it must not be lost in silence.
+    pub found: Resolved,
+}
+
+impl Selected {
+    /// Whether a directory is there.
+    pub fn leads_to_directory(&self) -> bool {
+        matches!(&self.found, Resolved::Found(node) if node.entry.is_directory())
+    }
 }
 
 /// What a word names.
@@ -44,7 +52,7 @@ pub fn select(tree: &dyn Tree, word: &str) -> Result<Selection> {
     }
     let named = ImagePath::clean(word);
     Ok(match resolve(tree, &named, true)? {
-        Resolved::Found(node) => Selection::Found(vec![Selected { named, node }]),
+        found @ Resolved::Found(_) => Selection::Found(vec![Selected { named, found }]),
         Resolved::Missing(path) => Selection::Missing(path),
         Resolved::NotADirectory(path) => Selection::NotADirectory(path),
         Resolved::Loop(path) => Selection::Loop(path),
@@ -97,12 +105,13 @@ fn descend(
             continue;
         }
         let named = named.child(name);
-        if !rest.is_empty() {
-            if child.entry.is_directory() {
-                descend(tree, &child.entry.path, &named, rest, found)?;
-            }
-        } else if let Resolved::Found(node) = resolve(tree, &child.entry.path, true)? {
-            found.push(Selected { named, node });
+        if rest.is_empty() {
+            found.push(Selected {
+                named,
+                found: resolve(tree, &child.entry.path, true)?,
+            });
+        } else if child.entry.is_directory() {
+            descend(tree, &child.entry.path, &named, rest, found)?;
         }
     }
     Ok(())

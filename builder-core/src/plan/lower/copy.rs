@@ -10,6 +10,7 @@ use crate::dockerfile::word::Word;
 use crate::http::without_user;
 use crate::plan::step::{Chmod, Chown, CopyFrom, CopySource, CopyStep, Destination, Spanned, Step};
 use crate::source::Span;
+use crate::tree::pattern::PatternList;
 
 use super::Lowering;
 use super::flags::{self, SourceKind};
@@ -26,6 +27,7 @@ impl Lowering<'_> {
         let chown = owner.as_ref().and_then(|owner| self.chown(owner));
         let chmod = mode.as_ref().and_then(|mode| self.chmod(mode));
         let checksum = self.text_flag(copy.checksum.as_ref());
+        self.check_exclude(copy);
         self.check_checksum(checksum.as_ref(), &sources);
         self.check_link(copy, chown.as_ref(), chmod.is_some());
         for heredoc in &copy.heredocs {
@@ -160,6 +162,19 @@ impl Lowering<'_> {
                     .push(Diagnostic::error("chmod", mode.span, message));
                 None
             }
+        }
+    }
+
+    fn check_exclude(&mut self, copy: &CopyInstruction) {
+        for word in &copy.exclude {
+            let Err(problems) = PatternList::from_patterns([word.text.as_str()]) else {
+                continue;
+            };
+            let messages = problems.iter().map(ToString::to_string);
+            self.problems.extend(messages.map(|message| {
+                Diagnostic::error("exclude-pattern", word.span, message)
+                    .with_help("write `\\[` to mean the character `[`")
+            }));
         }
     }
 
