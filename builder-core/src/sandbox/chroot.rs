@@ -43,10 +43,10 @@ pub(super) struct Chroot<'a> {
 /// One thing that must be undone.
 #[derive(Debug)]
 enum Done {
-    /// Something was moved: from where, to where, and the times of the directory that it is in now.
-    Moved(PathBuf, PathBuf, Timestamps),
+    /// Something was moved: from where, to where.
+    Moved(PathBuf, PathBuf),
     /// Something was put here.
-    Put(PathBuf, Timestamps),
+    Put(PathBuf),
     /// This directory was empty, with these permissions, owner and times.
     Lent(PathBuf, Metadata, Timestamps),
 }
@@ -90,24 +90,26 @@ impl<'a> Chroot<'a> {
 
     /// Moves something, and writes down how to move it back before.
     fn rename(&mut self, from: &Path, to: &Path) -> std::io::Result<()> {
-        let times = places::times_of(from.parent().unwrap_or(from))?;
         let moved = self.done.iter().filter_map(|done| match done {
-            Done::Moved(from, to, _) => Some((from.as_path(), to.as_path())),
+            Done::Moved(from, to) => Some((from.as_path(), to.as_path())),
             Done::Put(..) | Done::Lent(..) => None,
         });
         let moved: Vec<(&Path, &Path)> = moved.chain([(from, to)]).collect();
         moved::write(self.root.parent().unwrap_or(&self.root), &moved)?;
-        std::fs::rename(from, to)?;
-        self.done
-            .push(Done::Moved(from.to_owned(), to.to_owned(), times));
+        let parents = [places::parent_of(from), places::parent_of(to)];
+        places::keep_times(&parents, || std::fs::rename(from, to))?;
+        self.done.push(Done::Moved(from.to_owned(), to.to_owned()));
         Ok(())
     }
 
-    fn put(&mut self, path: &Path) -> Result<(), Failure> {
-        let parent = path.parent().unwrap_or(path);
-        let times = places::times_of(parent).doing("making a mount point")?;
-        self.done.push(Done::Put(path.to_owned(), times));
-        Ok(())
+    /// Makes something at a path that is free.
+    fn put(
+        &mut self,
+        path: &Path,
+        make: impl FnOnce() -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
+        self.done.push(Done::Put(path.to_owned()));
+        places::keep_times(&[places::parent_of(path)], make)
     }
 
     /// Lends a directory of the root to the command, if it is empty, as it nearly always is; else another one.
@@ -126,8 +128,8 @@ impl<'a> Chroot<'a> {
 
     fn empty_directory(&mut self, target: &Path, mode: u32) -> Result<PathBuf, Failure> {
         let real = self.clear(target)?;
-        self.put(&real)?;
-        places::make_directory(&real, mode).doing("making a directory")?;
+        self.put(&real, || places::make_directory(&real, mode))
+            .doing("making a directory")?;
         Ok(real)
     }
 
@@ -142,8 +144,8 @@ impl<'a> Chroot<'a> {
                     .symlink_metadata()
                     .is_ok_and(|found| found.file_type().is_socket());
                 if socket {
-                    self.put(&real)?;
-                    std::fs::hard_link(source, &real).doing(&what)
+                    self.put(&real, || std::fs::hard_link(source, &real))
+                        .doing(&what)
                 } else {
                     self.rename(source, &real).doing(&what)
                 }
@@ -226,24 +228,25 @@ impl Engine for Chroot<'_> {
     fn finish(&mut self) {
         while let Some(done) = self.done.pop() {
             // What can't be undone is in a directory that is thrown away when the build fails over it.
-            let (path, times) = match done {
-                Done::Moved(from, to, times) => {
-                    if from.starts_with(&self.root) {
-                        remove(&from);
-                    }
-                    let _ = std::fs::rename(&to, &from);
-                    (from, times)
+            let _ = match done {
+                Done::Moved(from, to) => {
+                    let parents = [places::parent_of(&from), places::parent_of(&to)];
+                    places::keep_times(&parents, || {
+                        if from.starts_with(&self.root) {
+                            remove(&from);
+                        }
+                        std::fs::rename(&to, &from)
+                    })
                 }
-                Done::Put(path, times) => {
+                Done::Put(path) => places::keep_times(&[places::parent_of(&path)], || {
                     remove(&path);
-                    (path, times)
-                }
+                    Ok(())
+                }),
                 Done::Lent(path, before, times) => {
                     give_back(&path, &before, &times);
-                    continue;
+                    Ok(())
                 }
             };
-            let _ = places::set_times(path.parent().unwrap_or(&path), &times);
         }
         places::unmake(&self.root, &mut self.made);
         if self.seen != self.root {

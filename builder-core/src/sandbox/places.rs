@@ -13,14 +13,9 @@ use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps};
 /// More links on one way are a loop (`path_resolution(7)`).
 const LINKS: usize = 40;
 
-/// A file or directory that was made to mount something on.
+/// A file or directory that was made to mount something on: where, absolute in the root.
 #[derive(Debug)]
-pub(super) struct Made {
-    /// Where, absolute in the root.
-    path: PathBuf,
-    /// The times that its directory had before.
-    times: Timestamps,
-}
+pub(super) struct Made(PathBuf);
 
 /// The path in `root` that `target` leads to, absolute in the root and free of links. Its end need not exist.
 pub(super) fn resolve(root: &Path, target: &Path) -> io::Result<PathBuf> {
@@ -83,49 +78,59 @@ pub(super) fn make(
         if real.symlink_metadata().is_ok() {
             continue;
         }
-        let parent = place.parent().unwrap_or(place);
-        let times = times_of(&inside(root, parent))?;
-        if directory || place != path {
-            std::fs::create_dir(&real)?;
-        } else {
+        keep_times(&[parent_of(&real)], || {
+            if directory || place != path {
+                return std::fs::create_dir(&real);
+            }
             let mut options = std::fs::OpenOptions::new();
-            options
-                .write(true)
-                .create_new(true)
-                .mode(0o644)
-                .open(&real)?;
-        }
-        set_times(&inside(root, parent), &times)?;
-        made.push(Made {
-            path: place.to_owned(),
-            times,
-        });
+            options.write(true).create_new(true).mode(0o644);
+            options.open(&real).map(|_| ())
+        })?;
+        made.push(Made(place.to_owned()));
     }
     Ok(())
 }
 
-/// Takes away what [`make`] made, the last first; a directory in which something is left stays.
+/// Takes away what [`make`] made, the last first; a directory in which something is left stays. What the command did
+/// in a directory above shows in its time, and keeps it.
 pub(super) fn unmake(root: &Path, made: &mut Vec<Made>) {
-    while let Some(one) = made.pop() {
-        let real = inside(root, &one.path);
+    while let Some(Made(path)) = made.pop() {
+        let real = inside(root, &path);
         let Ok(found) = real.symlink_metadata() else {
             continue;
         };
-        let gone = if found.is_dir() {
-            std::fs::remove_dir(&real)
-        } else if found.is_file() && found.len() == 0 {
-            std::fs::remove_file(&real)
-        } else {
-            continue;
-        };
-        if gone.is_ok() {
-            // Where the directory can't have its time back, a time is wrong, and nothing else.
-            let _ = set_times(
-                &inside(root, one.path.parent().unwrap_or(&one.path)),
-                &one.times,
-            );
+        // What is not empty any more is the command's.
+        let _ = keep_times(&[parent_of(&real)], || {
+            if found.is_dir() {
+                std::fs::remove_dir(&real)
+            } else if found.is_file() && found.len() == 0 {
+                std::fs::remove_file(&real)
+            } else {
+                Ok(())
+            }
+        });
+    }
+}
+
+/// The directory that a path is in; the root is in itself.
+pub(super) fn parent_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+/// Does something in directories that leaves no trace in their times.
+pub(super) fn keep_times<T>(
+    directories: &[&Path],
+    work: impl FnOnce() -> io::Result<T>,
+) -> io::Result<T> {
+    let before: Vec<_> = directories.iter().map(|path| times_of(path)).collect();
+    let done = work()?;
+    for (path, times) in directories.iter().zip(before) {
+        // One that is not there has no time; where one can't have its time back, a time is wrong, and nothing else.
+        if let Ok(times) = times {
+            let _ = set_times(path, &times);
         }
     }
+    Ok(done)
 }
 
 /// Access and modification time of a directory.
@@ -197,8 +202,13 @@ mod tests {
         assert!(root.join("etc/a/kept").exists() && !root.join("etc/a/b").exists());
         std::fs::remove_dir_all(root.join("etc/a")).unwrap();
         make(root, Path::new("/etc/a/b"), true, &mut made).unwrap();
-        set_times(&root.join("etc"), &before).unwrap();
+        std::fs::write(root.join("etc/new"), "").unwrap();
+        let written = times_of(&root.join("etc")).unwrap();
+        assert_ne!(written.last_modification, before.last_modification);
+        std::thread::sleep(std::time::Duration::from_millis(20));
         unmake(root, &mut made);
-        assert_eq!(std::fs::read_dir(root.join("etc")).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(root.join("etc")).unwrap().count(), 1);
+        let after = times_of(&root.join("etc")).unwrap();
+        assert_eq!(after.last_modification, written.last_modification);
     }
 }

@@ -1,5 +1,6 @@
 //! What RUN mounts: each kind in each way of executing it, with what must and what must not be left.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
@@ -328,5 +329,50 @@ fn what_is_not_there_is_refused() {
             }
         }
         found
+    });
+}
+
+/// Flags of a RUN, and the directory whose time it changes: the parent of a mount point that is made for it.
+const PARENTS: &[(&str, &str)] = &[
+    ("--mount=target=/keep/made", "/keep"),
+    ("--mount=type=cache,target=/keep/made", "/keep"),
+    ("--mount=type=cache,target=/deep/er/made", "/deep/er"),
+    ("--mount=type=tmpfs,target=/keep/made", "/keep"),
+    ("--mount=type=secret,id=s,target=/keep/made", "/keep"),
+    ("--mount=type=secret,id=s", "/run"),
+    ("--mount=from=one,source=/f,target=/keep/made", "/keep"),
+    ("", "/etc"),
+];
+
+#[test]
+fn the_parent_of_a_mount_point_keeps_the_time_that_the_command_gave_it() {
+    in_each_way(|way| {
+        let world = way.world();
+        let secret = world.write("secret", "s");
+        let mut file = String::from(
+            "FROM bb AS one\nCOPY <<f /\nf\nFROM bb\nRUN mkdir -p /keep /run /deep/er\n",
+        );
+        for (number, (flags, parent)) in PARENTS.iter().enumerate() {
+            let (look, stamp) = (
+                format!("stat -c %y {parent}"),
+                format!("/tmp/stamp{number}"),
+            );
+            // The pauses make a time that rbuild changes differ from the command's.
+            let change =
+                format!("sleep 0.02; touch {parent}/new{number}; {look} > {stamp}; sleep 0.02");
+            writeln!(file, "RUN {flags} {change}").unwrap();
+            writeln!(
+                file,
+                "RUN [ \"$({look})\" = \"$(cat {stamp})\" ] || {{ echo {parent}; exit 1; }}"
+            )
+            .unwrap();
+        }
+        let flag = format!("--secret id=s,src={}", secret.display());
+        let outcome = way.build(&world, &file, &flag);
+        if outcome.status == 0 {
+            Vec::new()
+        } else {
+            vec![outcome.stderr]
+        }
     });
 }
