@@ -130,7 +130,8 @@ fn become_user(spec: &RunSpec) -> Result<(), Failure> {
     let groups = spec.user.groups.iter();
     let groups: Vec<_> = groups.map(|gid| rustix::fs::Gid::from_raw(*gid)).collect();
     let set = rustix::thread::set_thread_groups(&groups);
-    if spec.user.uid != 0 || !groups.is_empty() {
+    // Root of a container that may not change groups still does what it did before.
+    if spec.user.uid != 0 || groups != [gid] {
         set.doing(&what)?;
     }
     rustix::thread::set_thread_res_gid(gid, gid, gid).doing(&what)?;

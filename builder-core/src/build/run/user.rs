@@ -1,7 +1,9 @@
 //! The user of a RUN: from the text of USER to numbers, groups and a home, by the stage's own accounts.
 //!
-//! Two numbers are taken as they are. Everything else is looked up: a user's own groups count only where the line
-//! names no group (`docs/dockerfile-support.md`, USER).
+//! Two numbers are taken as they are. Everything else is looked up, no USER as user 0: a user's own groups count only
+//! where the line names no group (`docs/dockerfile-support.md`, USER). The primary group is always one of the process's
+//! groups, and the first: where a group may do less than others, a process without it among its own would be one of the
+//! others (CVE-2022-2995).
 
 use crate::error::Result;
 use crate::image::accounts::{self, Group, User};
@@ -14,16 +16,16 @@ use crate::tree::Tree;
 /// A name that the stage's accounts don't hold.
 pub(super) fn resolve(user: &str, base: &dyn Tree) -> Result<(UserIds, Option<String>)> {
     let users = accounts::users(base)?.unwrap_or_default();
-    let ids = ids(user, &users, base)?;
+    let mut ids = ids(user, &users, base)?;
+    if !ids.groups.contains(&ids.gid) {
+        ids.groups.insert(0, ids.gid);
+    }
     let home = users.into_iter().find(|one| one.uid == ids.uid);
     let home = home.map(|one| one.home).filter(|home| !home.is_empty());
     Ok((ids, home))
 }
 
 fn ids(user: &str, users: &[User], base: &dyn Tree) -> Result<UserIds> {
-    if user.is_empty() {
-        return Ok(UserIds::default());
-    }
     let (name, group) = user.split_once(':').unwrap_or((user, ""));
     let name = if name.is_empty() { "0" } else { name };
     let number = |text: &str| text.parse::<u32>().ok();
@@ -78,11 +80,11 @@ mod tests {
         for (path, text) in [
             (
                 "/etc/passwd",
-                "root:x:0:0::/root:\napp:x:1234:2345::/home/app:\nlone:x:7:8:::\n",
+                "root:x:0:0::/root:\napp:x:1234:2345::/home/app:\nlone:x:7:8:::\nin:x:9:3456:::\n",
             ),
             (
                 "/etc/group",
-                "root:x:0:\nextra:x:3456:app,lone\nother:x:99:app\n",
+                "root:x:0:root\nwheel:x:10:root\nother:x:99:app,in\nextra:x:3456:app,lone,in\n",
             ),
         ] {
             let path = ImagePath::clean(path);
@@ -104,16 +106,21 @@ mod tests {
 
     #[test]
     fn users_are_looked_up_in_the_stage() {
-        check("", 0, 0, &[], Some("/root"));
-        check("root", 0, 0, &[], Some("/root"));
-        check("app", 1234, 2345, &[3456, 99], Some("/home/app"));
-        check("1234", 1234, 2345, &[3456, 99], Some("/home/app"));
-        check("1234:2345", 1234, 2345, &[], Some("/home/app"));
-        check("app:extra", 1234, 3456, &[], Some("/home/app"));
-        check("app:5", 1234, 5, &[], Some("/home/app"));
-        check("77", 77, 0, &[], None);
-        check("77:88", 77, 88, &[], None);
-        check("lone", 7, 8, &[3456], None);
+        check("", 0, 0, &[0, 10], Some("/root"));
+        check("root", 0, 0, &[0, 10], Some("/root"));
+        check("0", 0, 0, &[0, 10], Some("/root"));
+        check("0:0", 0, 0, &[0], Some("/root"));
+        check("root:root", 0, 0, &[0], Some("/root"));
+        check(":99", 0, 99, &[99], Some("/root"));
+        check("app", 1234, 2345, &[2345, 99, 3456], Some("/home/app"));
+        check("1234", 1234, 2345, &[2345, 99, 3456], Some("/home/app"));
+        check("1234:2345", 1234, 2345, &[2345], Some("/home/app"));
+        check("app:extra", 1234, 3456, &[3456], Some("/home/app"));
+        check("app:5", 1234, 5, &[5], Some("/home/app"));
+        check("77", 77, 0, &[0], None);
+        check("77:88", 77, 88, &[88], None);
+        check("lone", 7, 8, &[8, 3456], None);
+        check("in", 9, 3456, &[99, 3456], None);
         assert!(resolve("nobody-here", &tree()).is_err());
         assert!(resolve("app:nogroup", &tree()).is_err());
     }
