@@ -359,8 +359,8 @@ fn push_class(
     Ok(())
 }
 
-/// Cleans a path lexically as Go's `filepath.Clean` does: relative paths keep leading `..`.
-fn clean(path: &str) -> String {
+/// Cleans a path lexically as Go's `filepath.Clean` does: relative paths keep leading `..`, an empty one is `.`.
+pub fn clean(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut kept: Vec<&str> = Vec::new();
     for component in path.split('/') {

@@ -11,6 +11,7 @@ use crate::nearest::nearest;
 use crate::plan::config::{clean, join_clean};
 use crate::plan::step::{CacheSharing, CopyFrom, RunMount, RunMountKind};
 use crate::source::Span;
+use crate::tree::pattern;
 
 use super::Lowering;
 
@@ -173,33 +174,34 @@ impl Lowering<'_> {
         })
     }
 
-    /// The target, absolute. `/` can't be one.
+    /// The target, absolute; none where the line names none. `/` can't be one.
     fn mount_target(&self, fields: &Fields) -> Found<Option<String>> {
-        let Some(text) = fields
+        let text = fields
             .text(MountKey::Target)
-            .filter(|text| !text.is_empty())
-        else {
-            return Ok(None);
-        };
-        let path = join_clean(&self.working_dir(), text);
-        if path == "/" {
-            let message = "a mount can't have the target `/`";
-            return Err(Diagnostic::error(
-                "mount-target",
-                fields.span(MountKey::Target),
-                message,
-            ));
-        }
-        Ok(Some(path))
+            .filter(|text| !text.is_empty());
+        text.map(|text| self.absolute_target(fields, text))
+            .transpose()
     }
 
-    fn required_target(&self, fields: &Fields) -> Found<Option<String>> {
-        let target = self.mount_target(fields)?;
-        if target.is_some() {
-            return Ok(target);
+    /// The target of a mount that has one in any case: the WORKDIR itself where the line names none.
+    fn target_or_workdir(&self, fields: &Fields) -> Found<Option<String>> {
+        let text = fields.text(MountKey::Target).unwrap_or_default();
+        self.absolute_target(fields, text).map(Some)
+    }
+
+    fn absolute_target(&self, fields: &Fields, text: &str) -> Found<String> {
+        let path = join_clean(&self.working_dir(), text);
+        if path != "/" {
+            return Ok(path);
         }
-        let problem = Diagnostic::error("mount-target", fields.span, "the mount has no target");
-        Err(problem.with_help("add `target=/path`"))
+        let span = fields.span(MountKey::Target);
+        let problem = |message| Diagnostic::error("mount-target", span, message);
+        Err(if text.is_empty() {
+            problem("the mount has no target, and the WORKDIR, which it is then, is `/`")
+                .with_help("add `target=/path`, or a WORKDIR above")
+        } else {
+            problem("a mount can't have the target `/`")
+        })
     }
 
     fn mount_from(&self, fields: &Fields) -> Found<Option<CopyFrom>> {
@@ -223,7 +225,7 @@ impl Lowering<'_> {
                 from: self.mount_from(fields)?.unwrap_or(CopyFrom::Context),
                 source: clean(fields.text(Source).unwrap_or("/")),
             },
-            target: self.required_target(fields)?,
+            target: self.target_or_workdir(fields)?,
             read_only: Self::read_only(fields, true)?,
             span: fields.span,
         })
@@ -237,14 +239,11 @@ impl Lowering<'_> {
                 Target, Source, From, ReadOnly, ReadWrite, Id, Sharing, Mode, Uid, Gid,
             ],
         )?;
-        let target = self.required_target(fields)?;
+        let target = self.target_or_workdir(fields)?;
         let written = fields.text(Target).unwrap_or_default();
         let id = fields.text(Id).filter(|id| !id.is_empty());
-        let default_id = if written.starts_with('/') {
-            clean(written)
-        } else {
-            clean(written).trim_start_matches('/').to_owned()
-        };
+        // The id is the target as written, not as it is meant: BuildKit's caches are told apart by it.
+        let default_id = pattern::clean(written);
         let (uid, gid) = fields.owner()?;
         Ok(RunMount {
             kind: RunMountKind::Cache {
@@ -274,7 +273,7 @@ impl Lowering<'_> {
             kind: RunMountKind::Tmpfs {
                 size: fields.size()?,
             },
-            target: self.required_target(fields)?,
+            target: self.target_or_workdir(fields)?,
             read_only: Self::read_only(fields, false)?,
             span: fields.span,
         })
