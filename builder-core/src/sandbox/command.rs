@@ -104,7 +104,18 @@ fn enter_directory(engine: &dyn Engine, spec: &RunSpec) -> Result<(), Failure> {
             }
         }
     }
-    rustix::process::chdir(path).doing(&what)
+    rustix::process::chdir(path).doing(&what)?;
+    inside_root(&what)
+}
+
+/// Fails where the working directory lies outside the root, whatever way led there: through a magic link of `/proc`,
+/// say. The kernel then gives a path that doesn't begin with `/` (getcwd(2), "(unreachable)").
+fn inside_root(what: &str) -> Result<(), Failure> {
+    let found = rustix::process::getcwd(Vec::new()).doing(what)?;
+    if found.as_bytes().starts_with(b"/") {
+        return Ok(());
+    }
+    Err(rustix::io::Errno::XDEV).doing(&format!("{what}, which lies outside the root,"))
 }
 
 /// Becomes the user of the step.

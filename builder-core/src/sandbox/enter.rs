@@ -50,8 +50,14 @@ fn answer(result: Result<(), Failure>) -> Report {
     }
 }
 
-/// Takes the control socket, closes everything else that was inherited, and reads the job.
+/// Closes what was inherited, takes the control socket, and reads the job.
 fn begin() -> std::io::Result<(UnixStream, Job)> {
+    // First of all: a directory that rbuild's caller left open would be a way out of the root, through
+    // `/proc/self/fd/N` (CVE-2024-21626 was that).
+    sys::process::close_from(3)?;
+    // No terminal of the caller's is this process's own, so that no path leads to one: `/dev/tty` is nobody's. It
+    // fails where a session has been begun already, which is as good.
+    let _ = rustix::process::setsid();
     let control: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned()?;
     let mut control = UnixStream::from(control);
     let mut length = [0; 8];
@@ -61,7 +67,6 @@ fn begin() -> std::io::Result<(UnixStream, Job)> {
         .take(u64::from_le_bytes(length))
         .read_to_end(&mut text)?;
     let job = serde_json::from_slice(&text)?;
-    sys::process::close_on_exec_from(3)?;
     let nothing = File::open("/dev/null")?;
     rustix::stdio::dup2_stdin(&nothing)?;
     Ok((control, job))

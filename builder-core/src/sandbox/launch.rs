@@ -5,8 +5,10 @@ use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -16,6 +18,7 @@ use super::enter::ARGUMENT;
 use super::init::order;
 use super::probe::Probe;
 use super::record::SideTable;
+use super::sealed;
 use super::spec::{Bytes, Ended, Job, Report, RunSpec};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Stream;
@@ -38,6 +41,8 @@ pub type TakeOutput<'a> = &'a mut dyn FnMut(Stream, &[u8]);
 #[derive(Clone, Debug)]
 pub struct Helper {
     program: PathBuf,
+    /// The program in memory, from its first start on.
+    copy: Arc<OnceLock<OwnedFd>>,
 }
 
 /// How a RUN ended.
@@ -54,6 +59,7 @@ impl Helper {
     pub fn new(program: &Path) -> Self {
         Self {
             program: program.to_owned(),
+            copy: Arc::default(),
         }
     }
 
@@ -113,7 +119,7 @@ impl Helper {
     fn execute(&self, job: &Job, output: TakeOutput<'_>, interrupt: &Interrupt) -> Result<Report> {
         let broken = |error: std::io::Error| self.broken(error);
         let (control, theirs) = UnixStream::pair().map_err(broken)?;
-        let mut child = self.start(theirs).map_err(broken)?;
+        let mut child = self.start(job.folder(), theirs).map_err(broken)?;
         let mut conversation = Conversation {
             control,
             heard: Vec::new(),
@@ -129,15 +135,39 @@ impl Helper {
         serde_json::from_slice(&conversation.heard).map_err(|_| self.no_helper())
     }
 
+    /// Starts a copy of the program that nobody can change: in memory, or where the machine allows no program there,
+    /// without a name in `folder`.
+    fn start(&self, folder: &Path, control: UnixStream) -> std::io::Result<Child> {
+        let control = OwnedFd::from(control);
+        let started = self
+            .in_memory()
+            .and_then(|copy| self.spawn(copy, &control));
+        match started {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                self.spawn(&sealed::on_disk(&self.program, folder)?, &control)
+            }
+            other => other,
+        }
+    }
+
+    fn in_memory(&self) -> std::io::Result<&OwnedFd> {
+        if let Some(copy) = self.copy.get() {
+            return Ok(copy);
+        }
+        let copy = sealed::in_memory(&self.program)?;
+        Ok(self.copy.get_or_init(|| copy))
+    }
+
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the sandbox, which is a process"
     )]
-    fn start(&self, control: UnixStream) -> std::io::Result<Child> {
-        Command::new(&self.program)
+    fn spawn(&self, copy: &OwnedFd, control: &OwnedFd) -> std::io::Result<Child> {
+        Command::new(sealed::path_of(copy))
+            .arg0(&self.program)
             .arg(ARGUMENT)
             .env_clear()
-            .stdin(Stdio::from(OwnedFd::from(control)))
+            .stdin(Stdio::from(control.try_clone()?))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

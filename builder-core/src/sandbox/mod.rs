@@ -22,6 +22,7 @@ mod places;
 pub mod probe;
 mod range;
 pub mod record;
+mod sealed;
 pub mod spec;
 mod supervisor;
 mod sys;

@@ -3,7 +3,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 
 use rustix::process::WaitOptions;
 use rustix::thread::UnshareFlags;
@@ -12,7 +11,7 @@ use super::engine::Engine;
 use super::filter::Notified;
 use super::mounts::{self, Mounted};
 use super::record::SideTable;
-use super::spec::{Doing as _, Failure, Ids, Root, RunSpec};
+use super::spec::{Doing as _, Failure, Ids, RunSpec};
 use super::supervisor::{Duty, Identity, Owners};
 use super::sys;
 use super::sys::process::Forked;
@@ -35,14 +34,6 @@ impl<'a> Namespaces<'a> {
             mounted: Mounted::default(),
         }
     }
-
-    /// Where temporary things may be made: beside the root.
-    fn folder(&self) -> PathBuf {
-        match &self.spec.root {
-            Root::Overlay(overlay) => overlay.folder.as_path().to_owned(),
-            Root::Directory(path) => path.as_path().parent().unwrap_or(path.as_path()).to_owned(),
-        }
-    }
 }
 
 impl Engine for Namespaces<'_> {
@@ -54,8 +45,8 @@ impl Engine for Namespaces<'_> {
         let _ = rustix::system::sethostname(self.spec.hostname.as_bytes());
         let mounted = &mut self.mounted;
         let root = mounts::make_root(&self.spec.root, self.ids, self.processes, mounted)?;
-        let folder = self.folder();
-        mounts::mount_all(&root, &self.spec.mounts, &folder, &mut self.mounted)?;
+        let folder = self.spec.root.folder();
+        mounts::mount_all(&root, &self.spec.mounts, folder, &mut self.mounted)?;
         mounts::enter_root(&root)
     }
 

@@ -77,6 +77,16 @@ pub enum Root {
     Directory(Bytes),
 }
 
+impl Root {
+    /// Where temporary things may be made: beside the root.
+    pub(super) fn folder(&self) -> &Path {
+        match self {
+            Self::Overlay(overlay) => overlay.folder.as_path(),
+            Self::Directory(path) => path.as_path().parent().unwrap_or(path.as_path()),
+        }
+    }
+}
+
 /// An overlay mount.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Overlay {
@@ -200,6 +210,16 @@ pub(crate) enum Job {
     Probe(Bytes),
     /// Set file capabilities below a directory, which needs a user namespace: paths and values.
     Capabilities(Bytes, Vec<(Bytes, Bytes)>),
+}
+
+impl Job {
+    /// A directory in the store that belongs to this job, or is beside what does.
+    pub(super) fn folder(&self) -> &Path {
+        match self {
+            Self::Run(spec) => spec.root.folder(),
+            Self::Probe(folder) | Self::Capabilities(folder, _) => folder.as_path(),
+        }
+    }
 }
 
 /// What the helper process answers.

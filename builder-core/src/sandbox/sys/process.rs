@@ -94,13 +94,11 @@ pub(crate) fn kill_everyone() {
     unsafe { libc::kill(-1, libc::SIGKILL) };
 }
 
-/// Has all descriptors from `first` on closed when this process starts another program: who started it may have left
-/// some open that nobody else should have.
-pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
-    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
-    // SAFETY: a system call without memory; no descriptor is closed now.
-    let done =
-        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) };
+/// Closes all descriptors from `first` on: who started this process may have left some open that nobody else should
+/// have. To be called before anything is opened.
+pub(crate) fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: a system call without memory. Nothing in this process owns a descriptor from `first` on yet.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
     if done < 0 {
         return Err(io::Error::last_os_error());
     }
