@@ -225,7 +225,7 @@ impl Engine for Chroot<'_> {
         false
     }
 
-    fn finish(&mut self) {
+    fn finish(&mut self) -> Vec<PathBuf> {
         while let Some(done) = self.done.pop() {
             // What can't be undone is in a directory that is thrown away when the build fails over it.
             let _ = match done {
@@ -248,13 +248,14 @@ impl Engine for Chroot<'_> {
                 }
             };
         }
-        places::unmake(&self.root, &mut self.made);
+        let elsewhere = places::unmake(&self.root, &mut self.made);
         if self.seen != self.root {
             // The mount ends with its namespace, where the directory is a mount point: it goes with the root's folder.
             let _ = rustix::mount::unmount(&self.seen, UnmountFlags::DETACH);
             let _ = std::fs::remove_dir(&self.seen);
         }
         moved::forget(self.root.parent().unwrap_or(&self.root));
+        elsewhere
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the two engines have in common: a root is made, a child enters it, a supervisor answers for the kernel, and
 //! everything is taken away again.
 
+use std::path::PathBuf;
+
 use super::filter::Notified;
 use super::record::SideTable;
 use super::spec::Failure;
@@ -11,7 +13,7 @@ pub(super) trait Engine {
     /// Makes the root and what is mounted in it; in the process that will supervise.
     fn prepare(&mut self) -> Result<(), Failure>;
 
-    /// Moves a new child into the root.
+    /// Moves a new child into the root, and puts up the walls that hold for it and all that comes of it.
     fn enter(&self) -> Result<(), Failure>;
 
     /// Which system calls the supervisor answers.
@@ -26,6 +28,7 @@ pub(super) trait Engine {
     /// Whether the processes have a namespace of their own, which ends with its first process.
     fn has_own_processes(&self) -> bool;
 
-    /// Takes away what [`Engine::prepare`] put into the root.
-    fn finish(&mut self);
+    /// Takes away what [`Engine::prepare`] put into the root; the paths of what was made there and is somewhere else by
+    /// now.
+    fn finish(&mut self) -> Vec<PathBuf>;
 }

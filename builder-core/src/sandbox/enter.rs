@@ -12,7 +12,9 @@ use super::chroot::Chroot;
 use super::namespaces::{self, Namespaces};
 use super::spec::{Bytes, Doing as _, Failure, Ids, Job, Mode, Report, RunSpec};
 use super::sys::process::Forked;
-use super::{init, mounts, places, probe, sys};
+use super::{init, probe, sys};
+use crate::confined::ConfinedDir;
+use crate::image_path::ImagePath;
 
 /// The argument by which a program is asked to be the helper.
 pub(super) const ARGUMENT: &str = "__sandbox";
@@ -81,7 +83,7 @@ fn run(spec: &RunSpec, control: &UnixStream) -> Option<Report> {
     match spec.mode {
         Mode::Chroot { landlock } => {
             // Orphans of the command become children of this process, which ends them.
-            let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+            become_subreaper();
             Some(init::run(&mut Chroot::new(spec, landlock), spec, control))
         }
         Mode::Namespaces { ids, processes } => {
@@ -100,13 +102,17 @@ fn run_inside(
     control: &UnixStream,
 ) -> Result<Option<Report>, Failure> {
     let what = "starting the first process";
+    if !processes {
+        // Should the first process be killed, nobody else is left to end what the command began: its orphans become
+        // children of this one.
+        become_subreaper();
+    }
     let child = match sys::process::fork().doing(what)? {
         Forked::Child => {
             if processes {
                 let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
             } else {
-                let own = rustix::process::getpid();
-                let _ = rustix::process::set_child_subreaper(Some(own));
+                become_subreaper();
             }
             let report = init::run(&mut Namespaces::new(spec, ids, processes), spec, control);
             let said = control
@@ -121,6 +127,7 @@ fn run_inside(
             Err(rustix::io::Errno::INTR) => {}
             Ok(Some((_, status))) if status.exit_status() == Some(0) => return Ok(None),
             Ok(_) | Err(_) => {
+                init::end_children();
                 let killed = Failure {
                     what: "waiting for the first process, which was killed".to_owned(),
                     errno: libc::ECHILD,
@@ -131,18 +138,22 @@ fn run_inside(
     }
 }
 
+/// Makes this process the parent of all orphans among its descendants.
+fn become_subreaper() {
+    // Known since Linux 3.4.
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+}
+
 /// Sets file capabilities below a folder, from inside a user namespace whose root is the caller.
 fn set_capabilities(folder: &Path, files: &[(Bytes, Bytes)]) -> Result<(), Failure> {
     namespaces::unshare_user(Ids::Single)?;
+    let folder = ConfinedDir::open(folder).doing("opening a directory of the store")?;
     for (path, value) in files {
-        let path = places::inside(folder, path.as_path());
-        let set = rustix::fs::lsetxattr(
-            mounts::c_path(&path).as_c_str(),
-            "security.capability",
-            &value.0,
-            rustix::fs::XattrFlags::empty(),
-        );
-        set.doing(&format!("setting the capabilities of `{}`", path.display()))?;
+        let path = ImagePath::clean(&path.0);
+        let what = format!("setting the capabilities of `{path}`");
+        let file = folder.open_file(&path).doing(&what)?;
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::fsetxattr(&file, "security.capability", &value.0, flags).doing(&what)?;
     }
     Ok(())
 }

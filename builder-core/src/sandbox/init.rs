@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 use super::command;
 use super::engine::Engine;
 use super::record::SideTable;
-use super::spec::{Doing as _, Ended, Failure, Report, RunSpec};
+use super::spec::{Bytes, Doing as _, Ended, Failure, Report, RunSpec};
 use super::supervisor::Supervisor;
 use super::sys;
 use super::sys::process::Forked;
@@ -34,13 +34,16 @@ pub(super) fn run(engine: &mut dyn Engine, spec: &RunSpec, control: &UnixStream)
     // Modes are meant as they are given; the command gets the usual mask.
     rustix::process::umask(rustix::fs::Mode::empty());
     // Their paths are those of the host, which is out of sight once the root is entered.
-    let report = tables(spec)
+    let mut report = tables(spec)
         .and_then(|table| {
             engine.prepare()?;
             start_and_wait(engine, spec, table, control)
         })
         .unwrap_or_else(|failure| Report::Failed(failure.what, failure.errno));
-    engine.finish();
+    let elsewhere = engine.finish();
+    if let Report::Ended { moved, .. } = &mut report {
+        *moved = elsewhere.into_iter().map(Bytes::from).collect();
+    }
     report
 }
 
@@ -154,8 +157,11 @@ impl Watch<'_> {
     fn until_end(&mut self) -> std::io::Result<Report> {
         loop {
             if let Some(status) = self.status {
-                let table = String::new();
-                return Ok(Report::Ended { status, table });
+                return Ok(Report::Ended {
+                    status,
+                    table: String::new(),
+                    moved: Vec::new(),
+                });
             }
             self.turn(None)?;
         }
@@ -260,6 +266,17 @@ impl Watch<'_> {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(_) => return,
             }
+        }
+    }
+}
+
+/// Ends all children of this process, and those that become its own when their parents are gone.
+pub(super) fn end_children() {
+    loop {
+        kill_children();
+        match rustix::process::wait(WaitOptions::empty()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
         }
     }
 }

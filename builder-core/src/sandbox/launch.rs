@@ -52,6 +52,8 @@ pub struct Finished {
     pub status: Ended,
     /// The owners of files that take no attributes.
     pub table: SideTable,
+    /// Mount points that were made for the command and that it moved somewhere else in its root: they are in the layer.
+    pub moved: Vec<Bytes>,
 }
 
 impl Helper {
@@ -104,12 +106,20 @@ impl Helper {
         let report = self.execute(&Job::Run(Box::new(spec.clone())), output, interrupt);
         interrupt.check()?;
         match report? {
-            Report::Ended { status, table } => {
+            Report::Ended {
+                status,
+                table,
+                moved,
+            } => {
                 let table = SideTable::parse(&table).map_err(|error| {
                     Error::new(ErrorKind::Internal, "the sandbox's report is damaged")
                         .with_source(error)
                 })?;
-                Ok(Finished { status, table })
+                Ok(Finished {
+                    status,
+                    table,
+                    moved,
+                })
             }
             Report::NotStarted(program, errno) => Err(not_started(&program, errno)),
             other => Err(unexpected(&other)),
@@ -139,9 +149,7 @@ impl Helper {
     /// without a name in `folder`.
     fn start(&self, folder: &Path, control: UnixStream) -> std::io::Result<Child> {
         let control = OwnedFd::from(control);
-        let started = self
-            .in_memory()
-            .and_then(|copy| self.spawn(copy, &control));
+        let started = self.in_memory().and_then(|copy| self.spawn(copy, &control));
         match started {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 self.spawn(&sealed::on_disk(&self.program, folder)?, &control)

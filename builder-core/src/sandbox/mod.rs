@@ -16,6 +16,7 @@ mod enter;
 mod filter;
 mod init;
 pub mod launch;
+mod masks;
 mod mounts;
 mod namespaces;
 mod places;

@@ -14,6 +14,7 @@ use rustix::mount::{
     mount_change, unmount,
 };
 
+use super::masks;
 use super::places::{self, Made};
 use super::record::{ATTRIBUTE, OwnerRecord};
 use super::spec::{Doing as _, Failure, Ids, Mount, MountKind, Overlay, Root};
@@ -57,6 +58,7 @@ pub(super) fn make_root(
         Root::Directory(path) => {
             let path = path.as_path().to_owned();
             mount_bind_recursive(&path, &path).doing("mounting the root")?;
+            forbid_devices(&path)?;
             path
         }
     };
@@ -150,19 +152,20 @@ fn place(
 
 fn mount_proc(root: &Path, own_processes: bool, mounted: &mut Mounted) -> Result<(), Failure> {
     let proc = place(root, Path::new("/proc"), true, mounted)?;
-    if !own_processes {
-        return mount_bind_recursive("/proc", &proc).doing("mounting /proc of the container");
-    }
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("proc", &proc, "proc", flags, None).doing("mounting /proc")?;
-    for name in READ_ONLY {
-        let path = proc.join(name);
-        if path.exists() && mount_bind(&path, &path).is_ok() {
-            // The kernel refuses such writes of an ordinary user's namespace anyway.
-            let _ = sys::mount::make_read_only(&c_path(&path), false);
+    if own_processes {
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount("proc", &proc, "proc", flags, None).doing("mounting /proc")?;
+        for name in READ_ONLY {
+            let path = proc.join(name);
+            if path.exists() && mount_bind(&path, &path).is_ok() {
+                // The kernel refuses such writes of an ordinary user's namespace anyway.
+                let _ = sys::mount::make_read_only(&c_path(&path), false);
+            }
         }
+    } else {
+        mount_bind_recursive("/proc", &proc).doing("mounting /proc of the container")?;
     }
-    Ok(())
+    masks::hide(root, masks::PROC)
 }
 
 fn mount_sys(root: &Path, mounted: &mut Mounted) -> Result<(), Failure> {
@@ -174,7 +177,7 @@ fn mount_sys(root: &Path, mounted: &mut Mounted) -> Result<(), Failure> {
     {
         let _ = sys::mount::make_read_only(&c_path(&sys), true);
     }
-    Ok(())
+    masks::hide(root, masks::SYS)
 }
 
 fn mount_dev(root: &Path, ids: Ids, mounted: &mut Mounted) -> Result<(), Failure> {
@@ -233,6 +236,7 @@ pub(super) fn mount_all(
                 let source = source.as_path();
                 let place = place(root, target, source.is_dir(), mounted)?;
                 mount_bind(source, &place).doing(&what)?;
+                forbid_devices(&place)?;
                 read_only.extend(wanted.then_some(place));
             }
             MountKind::Overlay {
@@ -303,13 +307,21 @@ pub(super) fn enter_root(root: &Path) -> Result<(), Failure> {
     rustix::process::chdir("/").doing("entering the new root")
 }
 
-/// Takes everything out of the root again, of which this process is the only one left.
-pub(super) fn unmount_all(mounted: &mut Mounted) {
+/// Takes everything out of the root again, of which this process is the only one left; the paths of mount points that
+/// were made and are somewhere else by now.
+pub(super) fn unmount_all(mounted: &mut Mounted) -> Vec<PathBuf> {
     while let Some(point) = mounted.points.pop() {
-        // Several may lie on one point; what can't be unmounted ends with the namespace.
-        let _ = unmount(&point, UnmountFlags::DETACH);
+        // The command may have moved a directory above it, and put a link in its place: a mount that isn't found ends
+        // with the namespace.
+        let _ = unmount(&point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
     }
-    places::unmake(Path::new("/"), &mut mounted.made);
+    places::unmake(Path::new("/"), &mut mounted.made)
+}
+
+/// A device file of a base image, a context or a cache is one to look at, never to open: only those of `/dev` are for
+/// use. (An overlay that an ordinary user mounts has none anyway.)
+fn forbid_devices(place: &Path) -> Result<(), Failure> {
+    sys::mount::forbid_devices(&c_path(place)).doing("forbidding device files in a mount")
 }
 
 pub(super) fn c_path(path: &Path) -> CString {

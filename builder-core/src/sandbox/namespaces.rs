@@ -3,6 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use rustix::process::WaitOptions;
 use rustix::thread::UnshareFlags;
@@ -14,6 +15,7 @@ use super::record::SideTable;
 use super::spec::{Doing as _, Failure, Ids, RunSpec};
 use super::supervisor::{Duty, Identity, Owners};
 use super::sys;
+use super::sys::landlock;
 use super::sys::process::Forked;
 
 /// A RUN in namespaces.
@@ -22,6 +24,8 @@ pub(super) struct Namespaces<'a> {
     spec: &'a RunSpec,
     ids: Ids,
     processes: bool,
+    /// Landlock's version; 0 for none.
+    landlock: i32,
     mounted: Mounted,
 }
 
@@ -31,6 +35,7 @@ impl<'a> Namespaces<'a> {
             spec,
             ids,
             processes,
+            landlock: landlock::abi(),
             mounted: Mounted::default(),
         }
     }
@@ -50,8 +55,13 @@ impl Engine for Namespaces<'_> {
         mounts::enter_root(&root)
     }
 
+    /// The root is entered already. The network is the caller's, and with it every abstract socket of the machine;
+    /// where the processes are too, so are those that could be signalled.
     fn enter(&self) -> Result<(), Failure> {
-        Ok(())
+        if self.landlock < landlock::SCOPES_ABI {
+            return Ok(());
+        }
+        landlock::restrict_scope(self.landlock, !self.processes).doing("restricting sockets")
     }
 
     fn notified(&self) -> Notified {
@@ -82,8 +92,8 @@ impl Engine for Namespaces<'_> {
         self.processes
     }
 
-    fn finish(&mut self) {
-        mounts::unmount_all(&mut self.mounted);
+    fn finish(&mut self) -> Vec<PathBuf> {
+        mounts::unmount_all(&mut self.mounted)
     }
 }
 

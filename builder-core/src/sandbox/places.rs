@@ -1,21 +1,39 @@
 //! Mount points in a root file system: found with links followed inside it, made where they are missing, taken away
 //! again without a trace.
 //!
-//! It is used while nothing else runs in the root, so that looking before acting is safe.
+//! It is used while nothing else runs in the root, so that looking before acting is safe. But between making and taking
+//! away the command had the root: what is taken away is looked for below one open directory, through no link, and goes
+//! only if it is the very file that was made.
 
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
+
+use crate::confined::ConfinedDir;
+use crate::image_path::ImagePath;
 
 /// More links on one way are a loop (`path_resolution(7)`).
 const LINKS: usize = 40;
 
-/// A file or directory that was made to mount something on: where, absolute in the root.
+/// A file or directory that was made to mount something on.
 #[derive(Debug)]
-pub(super) struct Made(PathBuf);
+pub(super) struct Made {
+    /// Where, absolute in the root.
+    path: PathBuf,
+    /// Its device and inode number.
+    inode: (u64, u64),
+    /// Whether it is a directory.
+    directory: bool,
+}
+
+/// The permissions of a directory that is made for a mount point, whatever the mask of this process: those that
+/// container runtimes give it. It stays where the command puts something beside the mount.
+const DIRECTORY: u32 = 0o755;
 
 /// The path in `root` that `target` leads to, absolute in the root and free of links. Its end need not exist.
 pub(super) fn resolve(root: &Path, target: &Path) -> io::Result<PathBuf> {
@@ -80,36 +98,84 @@ pub(super) fn make(
         }
         keep_times(&[parent_of(&real)], || {
             if directory || place != path {
-                return std::fs::create_dir(&real);
+                let mut builder = std::fs::DirBuilder::new();
+                return builder.mode(DIRECTORY).create(&real);
             }
             let mut options = std::fs::OpenOptions::new();
             options.write(true).create_new(true).mode(0o644);
             options.open(&real).map(|_| ())
         })?;
-        made.push(Made(place.to_owned()));
+        let found = real.symlink_metadata()?;
+        made.push(Made {
+            path: place.to_owned(),
+            inode: (found.dev(), found.ino()),
+            directory: found.is_dir(),
+        });
     }
     Ok(())
 }
 
-/// Takes away what [`make`] made, the last first; a directory in which something is left stays. What the command did
-/// in a directory above shows in its time, and keeps it.
-pub(super) fn unmake(root: &Path, made: &mut Vec<Made>) {
-    while let Some(Made(path)) = made.pop() {
-        let real = inside(root, &path);
-        let Ok(found) = real.symlink_metadata() else {
-            continue;
+/// What became of a mount point that was made.
+enum Fate {
+    /// It is gone, or stays because something was put into it.
+    Settled,
+    /// It is not where it was made.
+    Elsewhere,
+}
+
+/// Takes away what [`make`] made, the last first; a directory in which something is left stays. What isn't there any
+/// more is not searched for: its path is returned.
+pub(super) fn unmake(root: &Path, made: &mut Vec<Made>) -> Vec<PathBuf> {
+    let root = ConfinedDir::open(root);
+    let mut elsewhere = Vec::new();
+    while let Some(one) = made.pop() {
+        let fate = match &root {
+            Ok(root) => remove(root, &one),
+            Err(_) => Ok(Fate::Elsewhere),
         };
-        // What is not empty any more is the command's.
-        let _ = keep_times(&[parent_of(&real)], || {
-            if found.is_dir() {
-                std::fs::remove_dir(&real)
-            } else if found.is_file() && found.len() == 0 {
-                std::fs::remove_file(&real)
-            } else {
-                Ok(())
-            }
-        });
+        if !matches!(fate, Ok(Fate::Settled)) {
+            elsewhere.push(one.path);
+        }
     }
+    elsewhere
+}
+
+/// Removes one thing that was made, and leaves its directory with the times that it has now: those that it had before,
+/// or that the command gave it.
+fn remove(root: &ConfinedDir, one: &Made) -> io::Result<Fate> {
+    let path = ImagePath::clean(one.path.as_os_str().as_bytes());
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(Fate::Settled);
+    };
+    let parent = root.open_directory(&parent)?;
+    let found = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let kind = FileType::from_raw_mode(found.st_mode);
+    let flags = match kind {
+        _ if (found.st_dev, found.st_ino) != one.inode => return Ok(Fate::Elsewhere),
+        FileType::Directory if one.directory => AtFlags::REMOVEDIR,
+        FileType::RegularFile if one.directory => return Ok(Fate::Elsewhere),
+        FileType::RegularFile if found.st_size == 0 => AtFlags::empty(),
+        FileType::RegularFile => return Ok(Fate::Settled),
+        _ => return Ok(Fate::Elsewhere),
+    };
+    let times = times_of_open(&parent)?;
+    if rustix::fs::unlinkat(&parent, name, flags).is_ok() {
+        // Where the directory can't have its time back, a time is wrong, and nothing else.
+        let _ = rustix::fs::utimensat(&parent, ".", &times, AtFlags::empty());
+    }
+    Ok(Fate::Settled)
+}
+
+fn times_of_open(directory: impl AsFd) -> rustix::io::Result<Timestamps> {
+    let found = rustix::fs::fstat(directory)?;
+    let time = |tv_sec: i64, tv_nsec: u64| Timespec {
+        tv_sec,
+        tv_nsec: i64::try_from(tv_nsec).unwrap_or(0),
+    };
+    Ok(Timestamps {
+        last_access: time(found.st_atime, found.st_atime_nsec),
+        last_modification: time(found.st_mtime, found.st_mtime_nsec),
+    })
 }
 
 /// The directory that a path is in; the root is in itself.
@@ -190,25 +256,111 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let root = home.path();
         std::fs::create_dir(root.join("etc")).unwrap();
-        let before = times_of(&root.join("etc")).unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        let before = std::fs::metadata(root.join("etc"))
+            .unwrap()
+            .modified()
+            .unwrap();
         let mut made = Vec::new();
         make(root, Path::new("/etc/a/b"), true, &mut made).unwrap();
         make(root, Path::new("/etc/f"), false, &mut made).unwrap();
         make(root, Path::new("/etc"), true, &mut made).unwrap();
         assert!(root.join("etc/a/b").is_dir() && root.join("etc/f").is_file());
-        std::fs::write(root.join("etc/a/kept"), "x").unwrap();
-        unmake(root, &mut made);
-        assert!(root.join("etc/a/kept").exists() && !root.join("etc/a/b").exists());
-        std::fs::remove_dir_all(root.join("etc/a")).unwrap();
-        make(root, Path::new("/etc/a/b"), true, &mut made).unwrap();
-        std::fs::write(root.join("etc/new"), "").unwrap();
-        let written = times_of(&root.join("etc")).unwrap();
-        assert_ne!(written.last_modification, before.last_modification);
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        unmake(root, &mut made);
-        assert_eq!(std::fs::read_dir(root.join("etc")).unwrap().count(), 1);
-        let after = times_of(&root.join("etc")).unwrap();
-        assert_eq!(after.last_modification, written.last_modification);
+        assert!(unmake(root, &mut made).is_empty());
+        assert_eq!(std::fs::read_dir(root.join("etc")).unwrap().count(), 0);
+        let after = std::fs::metadata(root.join("etc"))
+            .unwrap()
+            .modified()
+            .unwrap();
+        assert_eq!(after, before);
+    }
+
+    #[test]
+    fn what_the_command_put_beside_a_mount_stays_with_its_time() {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path();
+        let mut made = Vec::new();
+        make(root, Path::new("/a/b/c"), true, &mut made).unwrap();
+        std::fs::write(root.join("a/b/kept"), "x").unwrap();
+        let given = Timestamps {
+            last_access: Timespec {
+                tv_sec: 5,
+                tv_nsec: 0,
+            },
+            last_modification: Timespec {
+                tv_sec: 7,
+                tv_nsec: 0,
+            },
+        };
+        set_times(&root.join("a/b"), &given).unwrap();
+        assert!(unmake(root, &mut made).is_empty());
+        assert!(root.join("a/b/kept").exists() && !root.join("a/b/c").exists());
+        let found = std::fs::metadata(root.join("a/b")).unwrap();
+        assert_eq!((found.mtime(), found.mode() & 0o7777), (7, 0o755));
+    }
+
+    /// What a command may do to the way that leads to a mount point: nothing outside is touched, nothing but what was
+    /// made goes, and what is elsewhere is told.
+    #[test]
+    fn no_link_leads_away_from_what_was_made() {
+        type Act = fn(&Path, &Path);
+        let acts: &[(&str, Act, bool)] = &[
+            (
+                "a link in place of the directory",
+                |root, out| {
+                    std::fs::rename(root.join("a"), root.join("moved")).unwrap();
+                    symlink(out, root.join("a")).unwrap();
+                },
+                true,
+            ),
+            (
+                "a link inside the root",
+                |root, _| {
+                    std::fs::rename(root.join("a"), root.join("moved")).unwrap();
+                    symlink("moved", root.join("a")).unwrap();
+                },
+                true,
+            ),
+            (
+                "a link in place of the file",
+                |root, out| {
+                    std::fs::remove_file(root.join("a/f")).unwrap();
+                    symlink(out.join("f"), root.join("a/f")).unwrap();
+                },
+                true,
+            ),
+            (
+                "another file of the same name",
+                |root, _| {
+                    std::fs::rename(root.join("a/f"), root.join("a/g")).unwrap();
+                    std::fs::write(root.join("a/f"), "").unwrap();
+                },
+                true,
+            ),
+            (
+                "something in the file",
+                |root, _| {
+                    std::fs::write(root.join("a/f"), "x").unwrap();
+                },
+                false,
+            ),
+            ("nothing", |_, _| (), false),
+        ];
+        for (name, act, told) in acts {
+            let (home, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let (root, out) = (home.path(), out.path());
+            std::fs::write(out.join("f"), "").unwrap();
+            std::fs::create_dir(root.join("a")).unwrap();
+            let mut made = Vec::new();
+            make(root, Path::new("/a/f"), false, &mut made).unwrap();
+            act(root, out);
+            let elsewhere = unmake(root, &mut made);
+            assert_eq!(elsewhere.is_empty(), !told, "{name}");
+            assert!(out.join("f").exists(), "{name}");
+            let other = std::fs::read(root.join("a/f"));
+            assert!(
+                *name == "nothing" || root.join("moved").exists() || other.is_ok(),
+                "{name}"
+            );
+        }
     }
 }

@@ -24,7 +24,10 @@ pub(super) fn in_memory(program: &Path) -> io::Result<OwnedFd> {
         Err(Errno::INVAL) => rustix::fs::memfd_create("rbuild", flags)?,
         other => other?,
     };
-    io::copy(&mut File::open(program)?, &mut File::from(copy.try_clone()?))?;
+    io::copy(
+        &mut File::open(program)?,
+        &mut File::from(copy.try_clone()?),
+    )?;
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(&copy, seals)?;
     Ok(copy)
@@ -72,7 +75,10 @@ mod tests {
         };
         let mut text = String::new();
         let path = path_of(&copy);
-        File::open(&path).unwrap().read_to_string(&mut text).unwrap();
+        File::open(&path)
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
         assert_eq!(text, "#!/bin/true\n");
         let written = std::fs::write(&path, "other");
         assert_eq!(written.unwrap_err().raw_os_error(), Some(libc::EPERM));
@@ -85,6 +91,9 @@ mod tests {
         let copy = on_disk(program.path(), folder.path()).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         let found = std::fs::metadata(path_of(&copy)).unwrap();
-        assert_eq!((found.len(), found.permissions().mode() & 0o7777), (12, 0o500));
+        assert_eq!(
+            (found.len(), found.permissions().mode() & 0o7777),
+            (12, 0o500)
+        );
     }
 }

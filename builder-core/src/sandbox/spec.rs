@@ -231,6 +231,8 @@ pub(crate) enum Report {
         status: Ended,
         /// The side table of owners, as text.
         table: String,
+        /// Mount points that were made for it and that it moved somewhere else.
+        moved: Vec<Bytes>,
     },
     /// The sandbox could not be made: what was being done, and the error number.
     Failed(String, i32),

@@ -38,7 +38,7 @@ use crate::rootfs::ChangeSink;
 use crate::sandbox::Helper;
 use crate::sandbox::choose::{Choice, choose};
 use crate::sandbox::record::OwnerEncoding;
-use crate::sandbox::spec::{Ended, Ids, Mode, RunSpec};
+use crate::sandbox::spec::{Bytes, Ended, Ids, Mode, RunSpec};
 use crate::source::SourceFile;
 use crate::store::Store;
 pub(crate) use mounts::Sources;
@@ -206,11 +206,24 @@ pub(crate) fn execute(
     if finished.status != Ended::Status(0) {
         return Err(failure::of(finished.status, &tail, runner.choice.mode));
     }
+    for path in &finished.moved {
+        shared.events.send(moved(path));
+    }
     let table = finished.table;
     root.changes(&prepared, input, &table, &mut Sink(&mut layer))?;
     let made = layer.finish()?;
     root.keep(&prepared, input, &made, &table)?;
     Ok(made)
+}
+
+/// A mount point that could not be taken away again.
+fn moved(path: &Bytes) -> Event {
+    let path = path.as_path().display();
+    Event::Notice {
+        message: format!(
+            "the RUN moved `{path}`, which was made for a mount, to another place: it stays in the layer there, empty"
+        ),
+    }
 }
 
 /// The whole environment of the command.

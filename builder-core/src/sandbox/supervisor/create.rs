@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{FileType, Mode, OFlags, mkdirat, mknodat, openat, readlinkat, symlinkat};
-use rustix::io::{Errno, Result};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open, umask};
 
 use crate::sandbox::calls::Call;
@@ -14,7 +14,7 @@ use crate::sandbox::supervisor::caller::Caller;
 use crate::sandbox::supervisor::identity::MKNOD;
 use crate::sandbox::supervisor::owners::Keeper;
 use crate::sandbox::supervisor::procfs::Status;
-use crate::sandbox::supervisor::{Reply, records, send};
+use crate::sandbox::supervisor::{Reply, Result, records, send};
 use crate::sandbox::sys::memory;
 
 /// Makes a file, and fails where anything has the name.
@@ -80,7 +80,12 @@ impl Keeper {
         let look = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let object = openat(&place.directory, &place.name, look, Mode::empty())?;
         let stat = records::look(&object)?;
-        records::write(&mut self.table, &object, stat.st_mode, place.owner)
+        Ok(records::write(
+            &mut self.table,
+            &object,
+            stat.st_mode,
+            place.owner,
+        )?)
     }
 
     /// `open`, `openat`, `openat2`, `creat`.
@@ -211,7 +216,7 @@ impl Keeper {
         };
         // A character device 0:0 marks a deleted file in an overlay.
         if !may || !device.block && device.major == 0 && device.minor == 0 {
-            return Err(Errno::PERM);
+            return Err(Errno::PERM.into());
         }
         let (directory, name) = caller.parent(path.0, path.1)?;
         let owner = if self.native {
@@ -278,7 +283,7 @@ impl Keeper {
 }
 
 /// The path that a symbolic link at a path leads to.
-fn beside(path: &CStr, target: &CStr) -> Result<CString> {
+fn beside(path: &CStr, target: &CStr) -> rustix::io::Result<CString> {
     let (path, target) = (path.to_bytes(), target.to_bytes());
     let end = path
         .iter()

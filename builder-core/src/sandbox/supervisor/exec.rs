@@ -3,14 +3,14 @@
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::{Errno, Result};
+use rustix::io::Errno;
 
 use crate::sandbox::calls::Call;
-use crate::sandbox::supervisor::Reply;
 use crate::sandbox::supervisor::caller::{Caller, own_path};
 use crate::sandbox::supervisor::identity::Credentials;
 use crate::sandbox::supervisor::owners::Keeper;
 use crate::sandbox::supervisor::records;
+use crate::sandbox::supervisor::{Reply, Result};
 
 impl Keeper {
     /// Changes the caller's ids and power as the kernel would; the kernel executes the program.
@@ -56,9 +56,9 @@ fn program(caller: &Caller<'_>) -> Result<OwnedFd> {
     };
     if path.is_empty() {
         return if flags & libc::AT_EMPTY_PATH == 0 {
-            Err(Errno::NOENT)
+            Err(Errno::NOENT.into())
         } else {
-            caller.opened(directory)
+            Ok(caller.opened(directory)?)
         };
     }
     caller.object(directory, &path, flags & libc::AT_SYMLINK_NOFOLLOW == 0)

@@ -1,12 +1,12 @@
 //! Calls that tell and set ids: answered from the model, without the kernel.
 
-use rustix::io::{Errno, Result};
+use rustix::io::Errno;
 
 use crate::sandbox::calls::Call;
-use crate::sandbox::supervisor::Reply;
 use crate::sandbox::supervisor::caller::Caller;
 use crate::sandbox::supervisor::identity::{Change, Credentials};
 use crate::sandbox::supervisor::owners::Keeper;
+use crate::sandbox::supervisor::{Reply, Result};
 
 /// `NGROUPS_MAX`
 const MOST_GROUPS: u32 = 65536;
@@ -87,7 +87,7 @@ fn tell_groups(caller: &Caller<'_>, groups: &[u32]) -> Result<Reply> {
     let room = usize::try_from(size).map_err(|_| Errno::INVAL)?;
     if room > 0 {
         if room < count {
-            return Err(Errno::INVAL);
+            return Err(Errno::INVAL.into());
         }
         let bytes: Vec<u8> = groups
             .iter()
@@ -103,7 +103,7 @@ fn tell_groups(caller: &Caller<'_>, groups: &[u32]) -> Result<Reply> {
 fn given_groups(caller: &Caller<'_>) -> Result<Vec<u32>> {
     let count = caller.word(0);
     if count > MOST_GROUPS {
-        return Err(Errno::INVAL);
+        return Err(Errno::INVAL.into());
     }
     let mut bytes = vec![0; count as usize * 4];
     caller.bytes(caller.argument(1), &mut bytes)?;

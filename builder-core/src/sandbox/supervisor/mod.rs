@@ -15,6 +15,7 @@ mod ownership;
 mod processes;
 mod procfs;
 mod records;
+mod resolve;
 mod stat;
 mod virtual_files;
 mod xattr;
@@ -23,7 +24,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::{Errno, Result};
+use rustix::io::Errno;
 
 pub(crate) use crate::sandbox::supervisor::identity::Identity;
 pub(crate) use crate::sandbox::supervisor::owners::Owners;
@@ -44,7 +45,24 @@ pub(crate) enum Duty {
     Files(VirtualFiles),
 }
 
-/// What a call gets; failures are error numbers.
+/// Why a call gets no answer of the supervisor's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NoAnswer {
+    /// It fails with this error number.
+    Fails(Errno),
+    /// It is for the kernel to answer, with the caller's own rights.
+    LeftToKernel,
+}
+
+impl From<Errno> for NoAnswer {
+    fn from(errno: Errno) -> Self {
+        Self::Fails(errno)
+    }
+}
+
+type Result<T> = std::result::Result<T, NoAnswer>;
+
+/// What a call gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reply {
     /// The kernel executes it.
@@ -64,6 +82,8 @@ enum Work {
 pub(crate) struct Supervisor {
     listener: OwnedFd,
     proc: OwnedFd,
+    /// The file system that `/proc` is.
+    proc_device: u64,
     work: Work,
     /// What a supervisor of files has recorded.
     nothing: SideTable,
@@ -86,6 +106,7 @@ impl Supervisor {
         };
         Ok(Self {
             listener,
+            proc_device: rustix::fs::fstat(&proc)?.st_dev,
             proc,
             work,
             nothing: SideTable::default(),
@@ -118,6 +139,7 @@ impl Supervisor {
                 let caller = Caller {
                     listener: self.listener.as_fd(),
                     proc: self.proc.as_fd(),
+                    proc_device: self.proc_device,
                     call,
                     chrooted: false,
                     notification,
@@ -130,7 +152,8 @@ impl Supervisor {
                     Ok(Reply::Continue) => Answer::Continue,
                     Ok(Reply::Value(value)) => Answer::Value(value),
                     Ok(Reply::Sent) => return Ok(()),
-                    Err(errno) => Answer::Fail(errno.raw_os_error()),
+                    Err(NoAnswer::LeftToKernel) => Answer::Continue,
+                    Err(NoAnswer::Fails(errno)) => Answer::Fail(errno.raw_os_error()),
                 }
             }
         };
@@ -164,6 +187,6 @@ fn send(caller: &Caller<'_>, file: &OwnedFd, cloexec: bool) -> Result<Reply> {
         Ok(()) => Ok(Reply::Sent),
         // The caller died.
         Err(error) if gone(&error) => Ok(Reply::Sent),
-        Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO).into()),
     }
 }

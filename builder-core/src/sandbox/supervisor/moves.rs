@@ -7,14 +7,14 @@ use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, openat};
-use rustix::io::{Errno, Result};
+use rustix::io::Errno;
 
 use crate::sandbox::calls::Call;
 use crate::sandbox::record::OwnerRecord;
 use crate::sandbox::supervisor::caller::{Caller, own_path};
 use crate::sandbox::supervisor::owners::Keeper;
 use crate::sandbox::supervisor::ownership::touch;
-use crate::sandbox::supervisor::{Reply, records};
+use crate::sandbox::supervisor::{Reply, Result, records};
 
 /// `RENAME_EXCHANGE`
 const EXCHANGE: u32 = 2;
@@ -71,7 +71,7 @@ impl Keeper {
         // What a supervisor left that was ended in between.
         match rustix::fs::unlinkat(&directory, INTERIM, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
         make_alike(&directory, &name, stat)?;
         let look = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -79,16 +79,16 @@ impl Keeper {
         records::write(&mut self.table, &object, stat.st_mode, record)?;
         rustix::fs::renameat(&directory, INTERIM, &directory, &name)?;
         // To all appearances nothing happened in the directory.
-        rustix::fs::utimensat(
+        Ok(rustix::fs::utimensat(
             rustix::fs::CWD,
             own_path(&directory),
             &times_of(&times),
             AtFlags::empty(),
-        )
+        )?)
     }
 }
 
-fn make_alike(directory: &OwnedFd, name: &CString, stat: &libc::stat) -> Result<()> {
+fn make_alike(directory: &OwnedFd, name: &CString, stat: &libc::stat) -> rustix::io::Result<()> {
     let kind = match stat.st_mode & libc::S_IFMT {
         libc::S_IFLNK => {
             let target = rustix::fs::readlinkat(directory, name, Vec::new())?;

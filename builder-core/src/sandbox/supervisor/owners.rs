@@ -1,13 +1,11 @@
 //! The duty of ids and owners: which part answers which call.
 
-use rustix::io::Result;
-
 use crate::sandbox::calls::Call;
 use crate::sandbox::record::SideTable;
-use crate::sandbox::supervisor::Reply;
 use crate::sandbox::supervisor::caller::Caller;
 use crate::sandbox::supervisor::identity::Identity;
 use crate::sandbox::supervisor::processes::Processes;
+use crate::sandbox::supervisor::{Reply, Result};
 
 /// What a supervisor of owners starts with.
 pub(crate) struct Owners {

@@ -4,15 +4,15 @@ use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, Gid, Uid, chownat};
-use rustix::io::{Errno, Result};
+use rustix::io::Errno;
 
 use crate::sandbox::calls::Call;
 use crate::sandbox::record::OwnerRecord;
-use crate::sandbox::supervisor::Reply;
 use crate::sandbox::supervisor::caller::Caller;
 use crate::sandbox::supervisor::identity::{CHOWN, Credentials};
 use crate::sandbox::supervisor::owners::Keeper;
 use crate::sandbox::supervisor::records;
+use crate::sandbox::supervisor::{Reply, Result};
 
 /// Leaves an id as it is.
 const SAME: u32 = u32::MAX;
@@ -30,7 +30,7 @@ impl Keeper {
         let old = records::read(&self.table, &object, &stat).unwrap_or_default();
         let credentials = self.processes.of(caller.proc, caller.pid());
         if !may_change(&credentials, old, uid, gid) {
-            return Err(Errno::PERM);
+            return Err(Errno::PERM.into());
         }
         let in_table = !records::takes_attributes(stat.st_mode);
         let before = if in_table {
@@ -81,7 +81,7 @@ fn target(caller: &Caller<'_>) -> Result<Target> {
         _ => 0,
     };
     if flags & !(libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) != 0 {
-        return Err(Errno::INVAL);
+        return Err(Errno::INVAL.into());
     }
     let (directory, path) = caller.path()?;
     let first = if at { 2 } else { 1 };
@@ -105,9 +105,10 @@ fn target(caller: &Caller<'_>) -> Result<Target> {
 
 /// Whether an object is what a path names, and not what a symbolic link leads to.
 fn is_at(caller: &Caller<'_>, directory: i32, path: &CStr, object: &OwnedFd) -> bool {
-    let named = caller
-        .object(directory, path, false)
-        .and_then(|named| records::key(&named));
+    let Ok(named) = caller.object(directory, path, false) else {
+        return false;
+    };
+    let named = records::key(&named);
     named.is_ok() && named == records::key(object)
 }
 
@@ -121,7 +122,7 @@ fn may_change(credentials: &Credentials, old: OwnerRecord, uid: u32, gid: u32) -
 
 /// Changes the real owner to the one that there is. The kernel copies the file up, takes off what a change of owner
 /// takes off, sets the time of change, and fails where it would.
-pub(super) fn touch(object: &OwnedFd, user: bool, group: bool) -> Result<()> {
+pub(super) fn touch(object: &OwnedFd, user: bool, group: bool) -> rustix::io::Result<()> {
     let (user, group) = (user.then_some(Uid::ROOT), group.then_some(Gid::ROOT));
     chownat(object, c"", user, group, AtFlags::EMPTY_PATH)
 }

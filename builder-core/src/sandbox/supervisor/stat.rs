@@ -2,14 +2,14 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::io::{Errno, Result};
+use rustix::io::Errno;
 
 use crate::sandbox::calls::Call;
 use crate::sandbox::record::{Device, OwnerRecord};
-use crate::sandbox::supervisor::Reply;
 use crate::sandbox::supervisor::caller::Caller;
 use crate::sandbox::supervisor::owners::Keeper;
 use crate::sandbox::supervisor::records;
+use crate::sandbox::supervisor::{Reply, Result};
 use crate::sandbox::sys::memory;
 
 impl Keeper {
@@ -89,14 +89,14 @@ fn target(caller: &Caller<'_>, flags: i32) -> Result<OwnedFd> {
     let empty = flags & libc::AT_EMPTY_PATH != 0;
     // Since Linux 6.11 no path at all is an empty one.
     if empty && caller.argument(1) == 0 {
-        return caller.opened(caller.descriptor(0));
+        return Ok(caller.opened(caller.descriptor(0))?);
     }
     let (directory, path) = caller.path()?;
     if path.is_empty() {
         return if empty {
-            caller.opened(directory)
+            Ok(caller.opened(directory)?)
         } else {
-            Err(Errno::NOENT)
+            Err(Errno::NOENT.into())
         };
     }
     caller.object(directory, &path, flags & libc::AT_SYMLINK_NOFOLLOW == 0)

@@ -1,12 +1,12 @@
 //! Calls on extended attributes: ours is not there.
 
-use rustix::io::{Errno, Result};
+use rustix::io::Errno;
 
 use crate::sandbox::calls::Call;
 use crate::sandbox::record::ATTRIBUTE;
-use crate::sandbox::supervisor::Reply;
 use crate::sandbox::supervisor::caller::{Caller, own_path};
 use crate::sandbox::supervisor::owners::Keeper;
+use crate::sandbox::supervisor::{Reply, Result};
 
 /// `XATTR_LIST_MAX`
 const LONGEST_LIST: usize = 65536;
@@ -17,8 +17,8 @@ impl Keeper {
         match caller.call {
             Call::Listxattr | Call::Llistxattr | Call::Flistxattr => return list(caller),
             _ if caller.string(caller.argument(1))?.as_c_str() != ATTRIBUTE => {}
-            Call::Setxattr | Call::Lsetxattr | Call::Fsetxattr => return Err(Errno::PERM),
-            _ => return Err(Errno::NODATA),
+            Call::Setxattr | Call::Lsetxattr | Call::Fsetxattr => return Err(Errno::PERM.into()),
+            _ => return Err(Errno::NODATA.into()),
         }
         Ok(Reply::Continue)
     }
@@ -41,7 +41,7 @@ fn list(caller: &Caller<'_>) -> Result<Reply> {
     let size = caller.argument(2) as usize;
     if size > 0 {
         if size < shown.len() {
-            return Err(Errno::RANGE);
+            return Err(Errno::RANGE.into());
         }
         caller.write(caller.argument(1), &shown)?;
     }

@@ -1,4 +1,4 @@
-//! Landlock: a wall around a directory that a process puts up for itself and all its children (landlock(7)).
+//! Landlock: walls that a process puts up for itself and all its children (landlock(7)).
 #![expect(unsafe_code, reason = "Landlock has no wrapper in the C library")]
 
 use std::io;
@@ -48,15 +48,32 @@ fn access(abi: i32) -> u64 {
     (1 << known) - 1
 }
 
+/// The first version that keeps a process from abstract sockets and signals of others.
+pub(crate) const SCOPES_ABI: i32 = 6;
+
 /// Lets this process and its children reach files below `/` alone, which is the build's root by now, and signal
 /// nobody outside (ABI 6). Needs `no_new_privs`.
 pub(crate) fn restrict_to_root(abi: i32) -> io::Result<()> {
     let handled = access(abi);
-    let scoped = if abi >= 6 {
+    let scoped = if abi >= SCOPES_ABI {
         SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL
     } else {
         0
     };
+    let ruleset = ruleset(abi, handled, scoped)?;
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    allow(&ruleset, &root, handled)?;
+    restrict(&ruleset)
+}
+
+/// Keeps this process and its children from abstract unix sockets (unix(7)) that others have bound, and on request
+/// from signalling others. Needs ABI [`SCOPES_ABI`], and `no_new_privs` or `CAP_SYS_ADMIN` in the user namespace.
+pub(crate) fn restrict_scope(abi: i32, signals: bool) -> io::Result<()> {
+    let signals = if signals { SCOPE_SIGNAL } else { 0 };
+    restrict(&ruleset(abi, 0, SCOPE_ABSTRACT_UNIX_SOCKET | signals)?)
+}
+
+fn ruleset(abi: i32, handled: u64, scoped: u64) -> io::Result<OwnedFd> {
     let attribute = Ruleset {
         handled_access_fs: handled,
         handled_access_net: 0,
@@ -81,9 +98,10 @@ pub(crate) fn restrict_to_root(abi: i32) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the kernel just gave this descriptor, and nobody else has it.
-    let ruleset = unsafe { OwnedFd::from_raw_fd(raw) };
-    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    allow(&ruleset, &root, handled)?;
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+fn restrict(ruleset: &OwnedFd) -> io::Result<()> {
     // SAFETY: a call with a descriptor and no memory.
     let done = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) };
     if done < 0 {

@@ -16,11 +16,21 @@ struct MountAttributes {
 }
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
+const MOUNT_ATTR_NODEV: u64 = 4;
 
 /// Makes a mount read-only, and what is mounted below it where `recursive`. Flags that are locked stay as they are.
 pub(crate) fn make_read_only(path: &CStr, recursive: bool) -> io::Result<()> {
+    set(path, MOUNT_ATTR_RDONLY, recursive)
+}
+
+/// Forbids to open device files in a mount, and in what is mounted below it.
+pub(crate) fn forbid_devices(path: &CStr) -> io::Result<()> {
+    set(path, MOUNT_ATTR_NODEV, true)
+}
+
+fn set(path: &CStr, attribute: u64, recursive: bool) -> io::Result<()> {
     let attributes = MountAttributes {
-        set: MOUNT_ATTR_RDONLY,
+        set: attribute,
         ..MountAttributes::default()
     };
     let flags = if recursive { libc::AT_RECURSIVE } else { 0 };

@@ -4,12 +4,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::{Errno, Result};
+use rustix::io::Errno;
 
 use crate::sandbox::calls::Call;
 use crate::sandbox::supervisor::acting::RealIds;
 use crate::sandbox::supervisor::caller::{Caller, own_path};
-use crate::sandbox::supervisor::{Reply, send};
+use crate::sandbox::supervisor::{Reply, Result, send};
 use crate::sandbox::sys::memory;
 
 /// A file that a RUN finds at a path, and can read.
@@ -37,11 +37,11 @@ impl MemoryFile {
                 caller.bytes(caller.argument(2), &mut flags)?;
                 self.open(caller, u64::from_ne_bytes(flags) as u32)
             }
-            Call::Creat | Call::Chmod | Call::Fchmodat => Err(Errno::ROFS),
-            Call::Readlink | Call::Readlinkat => Err(Errno::INVAL),
+            Call::Creat | Call::Chmod | Call::Fchmodat => Err(Errno::ROFS.into()),
+            Call::Readlink | Call::Readlinkat => Err(Errno::INVAL.into()),
             Call::Access => self.access(caller, caller.word(1)),
             Call::Faccessat | Call::Faccessat2 => self.access(caller, caller.word(2)),
-            Call::Getxattr | Call::Lgetxattr => Err(Errno::NODATA),
+            Call::Getxattr | Call::Lgetxattr => Err(Errno::NODATA.into()),
             Call::Listxattr | Call::Llistxattr => Ok(Reply::Value(0)),
             _ => self.stat(caller),
         }
@@ -50,13 +50,13 @@ impl MemoryFile {
     fn open(&self, caller: &Caller<'_>, flags: u32) -> Result<Reply> {
         let flags = OFlags::from_bits_retain(flags);
         if flags.contains(OFlags::CREATE | OFlags::EXCL) {
-            return Err(Errno::EXIST);
+            return Err(Errno::EXIST.into());
         }
         if flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC) {
-            return Err(Errno::ROFS);
+            return Err(Errno::ROFS.into());
         }
         if flags.contains(OFlags::DIRECTORY) {
-            return Err(Errno::NOTDIR);
+            return Err(Errno::NOTDIR.into());
         }
         self.access(caller, libc::R_OK.cast_unsigned())?;
         // Opened anew, so that every reader starts at the beginning.
@@ -70,13 +70,13 @@ impl MemoryFile {
 
     fn access(&self, caller: &Caller<'_>, wanted: u32) -> Result<Reply> {
         if wanted & libc::W_OK.cast_unsigned() != 0 {
-            return Err(Errno::ROFS);
+            return Err(Errno::ROFS.into());
         }
         let ids = caller.status()?.ids;
         if self.permits(ids, wanted) {
             Ok(Reply::Value(0))
         } else {
-            Err(Errno::ACCESS)
+            Err(Errno::ACCESS.into())
         }
     }
 

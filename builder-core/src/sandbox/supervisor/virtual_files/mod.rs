@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use rustix::fs::{Access, AtFlags, CWD, MemfdFlags, Mode, OFlags, SealFlags};
-use rustix::io::{Errno, Result};
+use rustix::io::Errno;
 
 pub(crate) use crate::sandbox::supervisor::virtual_files::memory_files::MemoryFile;
 
@@ -23,7 +23,7 @@ use crate::sandbox::supervisor::procfs::Status;
 use crate::sandbox::supervisor::virtual_files::names::{
     Own, clean, is_virtual, kernel_path, mounts, own_link, permit,
 };
-use crate::sandbox::supervisor::{Reply, send};
+use crate::sandbox::supervisor::{Reply, Result, send};
 use crate::sandbox::sys::memory;
 
 /// More ancestors than any process has that is worth a look.
@@ -47,11 +47,8 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts to serve.
-    pub(super) fn new(files: VirtualFiles) -> Result<Self> {
-        let root = files
-            .root
-            .canonicalize()
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    pub(super) fn new(files: VirtualFiles) -> std::io::Result<Self> {
+        let root = files.root.canonicalize()?;
         Ok(Self {
             root: root.as_os_str().as_bytes().to_vec(),
             files: files.files,
@@ -93,7 +90,7 @@ impl Server {
             Call::Readlink | Call::Readlinkat => self.read_link(&request),
             Call::Access | Call::Faccessat | Call::Faccessat2 => self.access(&request),
             Call::Chmod | Call::Fchmodat => self.change_mode(&request),
-            Call::Getxattr | Call::Lgetxattr => Err(Errno::OPNOTSUPP),
+            Call::Getxattr | Call::Lgetxattr => Err(Errno::OPNOTSUPP.into()),
             Call::Listxattr | Call::Llistxattr => Ok(Reply::Value(0)),
             _ => self.stat(&request),
         }
@@ -162,7 +159,7 @@ impl Server {
             }
         };
         if flags.contains(OFlags::CREATE | OFlags::EXCL) {
-            return Err(Errno::EXIST);
+            return Err(Errno::EXIST.into());
         }
         let write = flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC);
         let path = self.permitted(request, write)?;
@@ -185,7 +182,9 @@ impl Server {
         let target = request.ids.act(|| rustix::fs::readlink(path, Vec::new()))?;
         match target.to_str() {
             Ok(target) if target.starts_with("/proc/") || target.starts_with("/sys/") => {
-                permit(target, write, |process| self.is_ours(request, process))
+                Ok(permit(target, write, |process| {
+                    self.is_ours(request, process)
+                })?)
             }
             _ => Ok(()),
         }
@@ -216,7 +215,7 @@ impl Server {
             1
         };
         if caller.descriptor(first + 1) <= 0 {
-            return Err(Errno::INVAL);
+            return Err(Errno::INVAL.into());
         }
         target.truncate(caller.word(first + 1) as usize);
         caller.write(caller.argument(first), &target)?;
@@ -240,14 +239,14 @@ impl Server {
         let mode = caller.word(if caller.call == Call::Chmod { 1 } else { 2 });
         let path = self.permitted(request, false)?;
         if path.rsplit('/').nth(1) != Some("fd") {
-            return Err(Errno::PERM);
+            return Err(Errno::PERM.into());
         }
         request.ids.act(|| {
             let target = rustix::fs::readlink(&path, Vec::new())?;
             // Devices and files of the kernel stay as they are.
             let inside = target.as_bytes().strip_prefix(self.root.as_slice());
             if !inside.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/")) {
-                return Err(Errno::PERM);
+                return Err(Errno::PERM.into());
             }
             let mode = Mode::from_raw_mode(mode & 0o7777);
             rustix::fs::chmodat(CWD, &path, mode, AtFlags::empty())
@@ -295,7 +294,7 @@ struct Request<'a> {
 
 /// Opens a file of the kernel. A pipe without a partner, or a terminal, would keep everybody waiting: so it is opened
 /// as if nobody wanted to wait, and made to wait afterwards.
-fn open_without_waiting(path: &str, flags: OFlags) -> Result<OwnedFd> {
+fn open_without_waiting(path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     // A descriptor of a mere path can't be handed over.
     let unwanted = OFlags::CREATE | OFlags::PATH;
     let added = OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
