@@ -115,6 +115,10 @@ calls! {
     Fremovexattr = SYS_fremovexattr;
     /// `chroot(2)`
     Chroot = SYS_chroot;
+    /// `ptrace(2)`
+    Ptrace = SYS_ptrace;
+    /// `rt_sigaction(2)`
+    RtSigaction = SYS_rt_sigaction;
     /// `exit_group(2)`
     ExitGroup = SYS_exit_group;
     /// `readlinkat(2)`
@@ -212,6 +216,7 @@ pub(crate) const COMPAT_COMMON: &[(u32, Call)] = &[
     (11, Call::Execve),
     (14, Call::Mknod),
     (15, Call::Chmod),
+    (26, Call::Ptrace),
     (33, Call::Access),
     (38, Call::Rename),
     (39, Call::Mkdir),
@@ -219,6 +224,7 @@ pub(crate) const COMPAT_COMMON: &[(u32, Call)] = &[
     (83, Call::Symlink),
     (85, Call::Readlink),
     (172, Call::Prctl),
+    (174, Call::RtSigaction),
     (185, Call::Capset),
     (198, Call::Lchown),
     (199, Call::Getuid),

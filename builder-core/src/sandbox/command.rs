@@ -67,10 +67,7 @@ fn prepare(
     // Where the helper is killed, so is the command; its children are left where they have no namespace of their own.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     engine.enter()?;
-    let program = filter::program(&Policy {
-        notified: engine.notified(),
-        deny: true,
-    });
+    let program = filter::program(Policy::of_run(engine.notified()));
     let listener = sys::seccomp::install(&program, true).doing("installing the seccomp filter")?;
     send_listener(socket, listener.as_ref()).doing("handing over the supervisor's descriptor")?;
     *sent = true;

@@ -5,7 +5,7 @@ use libc::sock_filter;
 use crate::sandbox::calls::{COMPAT, COMPAT_ARCH, COMPAT_COMMON, Call, NATIVE, NATIVE_ARCH};
 
 /// What a program decides.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Policy {
     /// Which calls a supervisor answers.
     pub notified: Notified,
@@ -39,8 +39,20 @@ enum Test {
     Any(u32, u32),
     /// None of these bits is set.
     None(u32, u32),
-    /// The argument is one of two values.
-    Either(u32, u32, u32),
+    /// The argument is one of these values.
+    OneOf(u32, &'static [u32]),
+}
+
+impl Test {
+    fn holds(self, arguments: &[u64; 6]) -> bool {
+        let low = |index: u32| arguments[index as usize] as u32;
+        match self {
+            Self::Always => true,
+            Self::Any(index, bits) => low(index) & bits != 0,
+            Self::None(index, bits) => low(index) & bits == 0,
+            Self::OneOf(index, values) => values.contains(&low(index)),
+        }
+    }
 }
 
 struct Rule {
@@ -146,7 +158,7 @@ const FLUSHING: &[libc::c_long] = &[
 const COMPAT_FLUSHING: &[u32] = &[36, 118, 148];
 
 /// The program of a policy.
-pub(crate) fn program(policy: &Policy) -> Vec<sock_filter> {
+pub(crate) fn program(policy: Policy) -> Vec<sock_filter> {
     let native = compile(&native_rules(policy));
     let compat = compile(&compat_rules(policy));
     let mut program = vec![load(4)];
@@ -160,7 +172,28 @@ pub(crate) fn program(policy: &Policy) -> Vec<sock_filter> {
     program
 }
 
-fn native_rules(policy: &Policy) -> Vec<Rule> {
+impl Policy {
+    /// That of a RUN.
+    pub(crate) fn of_run(notified: Notified) -> Self {
+        Self {
+            notified,
+            deny: true,
+        }
+    }
+
+    /// Whether a call is one that the supervisor answers.
+    pub(crate) fn notifies(self, arch: u32, number: u32, arguments: &[u64; 6]) -> bool {
+        let rules = match arch {
+            NATIVE_ARCH => native_rules(self),
+            COMPAT_ARCH => compat_rules(self),
+            _ => return false,
+        };
+        let rule = rules.iter().find(|rule| rule.number == number);
+        rule.is_some_and(|rule| rule.verdict == NOTIFY && rule.test.holds(arguments))
+    }
+}
+
+fn native_rules(policy: Policy) -> Vec<Rule> {
     let mut rules = Vec::new();
     if policy.deny {
         rules.extend(
@@ -178,7 +211,7 @@ fn native_rules(policy: &Policy) -> Vec<Rule> {
     rules
 }
 
-fn compat_rules(policy: &Policy) -> Vec<Rule> {
+fn compat_rules(policy: Policy) -> Vec<Rule> {
     let mut rules = Vec::new();
     if policy.deny {
         let denied = COMPAT_DENIED.iter().chain(COMPAT_DENIED_MORE);
@@ -217,7 +250,7 @@ fn notify(notified: Notified, table: &[(u32, Call)], rules: &mut Vec<Rule>) {
         Notified::Files => files,
     };
     for &(number, call) in table {
-        if let Some(test) = test(call) {
+        if let Some(test) = tracing(call).or_else(|| test(call)) {
             rules.push(Rule {
                 number,
                 test,
@@ -227,14 +260,28 @@ fn notify(notified: Notified, table: &[(u32, Call)], rules: &mut Vec<Rule>) {
     }
 }
 
+/// What the supervisor hears of whatever its duty, so that no call is interrupted: a handler that is set, and a process
+/// that wants to be, or have, a tracer.
+fn tracing(call: Call) -> Option<Test> {
+    const REQUESTS: &[u32] = &[
+        libc::PTRACE_TRACEME,
+        libc::PTRACE_ATTACH,
+        libc::PTRACE_SEIZE,
+    ];
+    match call {
+        Call::RtSigaction => Some(Test::Any(1, u32::MAX)),
+        Call::Ptrace => Some(Test::OneOf(0, REQUESTS)),
+        _ => None,
+    }
+}
+
 fn owners(call: Call) -> Option<Test> {
     Some(match call {
         Call::Open => Test::Any(1, libc::O_CREAT as u32),
         Call::Openat => Test::Any(2, libc::O_CREAT as u32),
-        Call::Prctl => Test::Either(
+        Call::Prctl => Test::OneOf(
             0,
-            libc::PR_SET_KEEPCAPS as u32,
-            libc::PR_SET_SECUREBITS as u32,
+            &[libc::PR_SET_KEEPCAPS as u32, libc::PR_SET_SECUREBITS as u32],
         ),
         Call::Utimensat => Test::Any(3, libc::AT_SYMLINK_NOFOLLOW as u32),
         Call::Readlink
@@ -312,13 +359,14 @@ fn body(rule: &Rule) -> Vec<sock_filter> {
         Test::None(index, bits) => {
             vec![argument(index), jump(libc::BPF_JSET, bits, 1, 0), hit, miss]
         }
-        Test::Either(index, one, other) => vec![
-            argument(index),
-            jump(libc::BPF_JEQ, one, 1, 0),
-            jump(libc::BPF_JEQ, other, 0, 1),
-            hit,
-            miss,
-        ],
+        Test::OneOf(index, values) => {
+            let tests = values.iter().enumerate().map(|(at, &value)| {
+                // Over the tests that are left and the miss.
+                jump(libc::BPF_JEQ, value, (values.len() - at) as u8, 0)
+            });
+            let tests = std::iter::once(argument(index)).chain(tests);
+            tests.chain([miss, hit]).collect()
+        }
     }
 }
 
@@ -386,7 +434,7 @@ mod tests {
 
     #[track_caller]
     fn check(notified: Notified, arch: u32, number: libc::c_long, args: &[u64], expected: u32) {
-        let program = program(&Policy {
+        let program = program(Policy {
             notified,
             deny: true,
         });
@@ -427,7 +475,11 @@ mod tests {
             ),
             (libc::SYS_clone3, [0, 0], ENOSYS),
             (libc::SYS_io_uring_setup, [0, 0], ENOSYS),
-            (libc::SYS_ptrace, [0, 0], ALLOW),
+            (libc::SYS_ptrace, [0, 0], NOTIFY),
+            (libc::SYS_ptrace, [1, 0], ALLOW),
+            (libc::SYS_ptrace, [0x4206, 0], NOTIFY),
+            (libc::SYS_rt_sigaction, [17, 0], ALLOW),
+            (libc::SYS_rt_sigaction, [17, 4096], NOTIFY),
             (libc::SYS_sethostname, [0, 0], ALLOW),
             (libc::SYS_read, [0, 0], ALLOW),
             (libc::SYS_fsync, [0, 0], DONE),
@@ -445,6 +497,42 @@ mod tests {
             (212, [0], ALLOW),
         ] {
             check(Notified::Devices, COMPAT_ARCH, number, &args, expected);
+        }
+    }
+
+    /// What is said of a call by its registers is what the program says: a signal that is held back for a call which
+    /// nobody hears of would never come.
+    #[test]
+    fn the_supervisor_knows_which_calls_it_hears_of() {
+        let flags = [
+            0,
+            1,
+            0x40,
+            0x100,
+            0x1000,
+            u64::from(u32::MAX),
+            u64::MAX,
+            16,
+            28,
+            0x4206,
+        ];
+        for notified in [Notified::Owners, Notified::Devices, Notified::Files] {
+            let policy = Policy::of_run(notified);
+            let program = program(policy);
+            for (arch, numbers) in [(NATIVE_ARCH, 0..480), (COMPAT_ARCH, 0..480), (7, 0..9)] {
+                for number in numbers {
+                    for flag in flags {
+                        let arguments = [flag; 6];
+                        let said = policy.notifies(arch, number, &arguments);
+                        let verdict = run(&program, arch, number, arguments);
+                        assert_eq!(
+                            said,
+                            verdict == NOTIFY,
+                            "{notified:?} {arch:x} {number} {flag}"
+                        );
+                    }
+                }
+            }
         }
     }
 
@@ -520,7 +608,7 @@ mod tests {
 
     #[test]
     fn the_longest_program_fits() {
-        let program = program(&Policy {
+        let program = program(Policy {
             notified: Notified::Owners,
             deny: true,
         });

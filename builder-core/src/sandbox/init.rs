@@ -15,11 +15,14 @@ use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::command;
 use super::engine::Engine;
+use super::filter::Policy;
 use super::record::SideTable;
 use super::spec::{Bytes, Doing as _, Ended, Failure, Report, RunSpec};
 use super::supervisor::Supervisor;
 use super::sys;
 use super::sys::process::Forked;
+use super::sys::ptrace::{self, Wait};
+use super::sys::seccomp::Listener;
 
 /// What the builder says on the control socket after the job.
 pub(super) mod order {
@@ -92,7 +95,9 @@ fn start_and_wait(
         Ok(listener) => engine.duty(table).and_then(|duty| {
             watch.supervisor = match (listener, duty) {
                 (Some(listener), Some(duty)) => {
-                    Some(Supervisor::new(listener, duty).doing("starting the supervisor")?)
+                    let policy = Policy::of_run(engine.notified());
+                    let supervisor = Supervisor::new(listener, duty, policy);
+                    Some(supervisor.doing("starting the supervisor")?)
                 }
                 _ => None,
             };
@@ -212,13 +217,23 @@ impl Watch<'_> {
         let mut buffer = [0; 1024];
         // What it says is found out below.
         let _ = rustix::io::read(&self.signals, &mut buffer);
-        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            if pid == self.child {
-                self.status = status
-                    .exit_status()
-                    .map(Ended::Status)
-                    .or_else(|| status.terminating_signal().map(Ended::Signal));
-            }
+        while let Ok(Some((pid, event))) = ptrace::wait(false) {
+            self.note(pid, event);
+        }
+    }
+
+    /// Takes note of what happened to a process.
+    fn note(&mut self, pid: u32, event: Wait) {
+        if let Some(supervisor) = &mut self.supervisor {
+            supervisor.note(pid, event);
+        }
+        if pid.cast_signed() != self.child.as_raw_nonzero().get() {
+            return;
+        }
+        match event {
+            Wait::Exited(status) => self.status = Some(Ended::Status(status)),
+            Wait::Killed(signal) => self.status = Some(Ended::Signal(signal)),
+            Wait::Stopped(_) => {}
         }
     }
 
@@ -240,11 +255,9 @@ impl Watch<'_> {
     /// Whether any process is left that this one must wait for; takes note of those that have ended.
     fn has_children(&mut self) -> bool {
         loop {
-            match rustix::process::wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) if pid == self.child => {
-                    self.status = self.status.or(status.exit_status().map(Ended::Status));
-                }
-                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+            match ptrace::wait(false) {
+                Ok(Some((pid, event))) => self.note(pid, event),
+                Err(rustix::io::Errno::INTR) => {}
                 Ok(None) => return true,
                 Err(_) => return false,
             }
@@ -259,11 +272,9 @@ impl Watch<'_> {
             } else {
                 sys::process::kill_everyone();
             }
-            match rustix::process::wait(WaitOptions::empty()) {
-                Ok(Some((pid, status))) if pid == self.child => {
-                    self.status = self.status.or(status.exit_status().map(Ended::Status));
-                }
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            match ptrace::wait(true) {
+                Ok(Some((pid, event))) => self.note(pid, event),
+                Ok(None) | Err(rustix::io::Errno::INTR) => {}
                 Err(_) => return,
             }
         }
@@ -307,16 +318,21 @@ fn kill_children() {
 }
 
 /// Sends the supervisor's descriptor, or word that there is none.
-pub(super) fn send_listener(socket: &OwnedFd, listener: Option<&OwnedFd>) -> std::io::Result<()> {
+pub(super) fn send_listener(socket: &OwnedFd, listener: Option<&Listener>) -> std::io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors: Vec<BorrowedFd<'_>> = listener.iter().map(|fd| fd.as_fd()).collect();
+    let descriptors = listener.iter().map(|one| one.descriptor.as_fd());
+    let descriptors: Vec<BorrowedFd<'_>> = descriptors.collect();
     if !descriptors.is_empty() {
         control.push(SendAncillaryMessage::ScmRights(&descriptors));
     }
+    let word = match listener {
+        Some(Listener { killable: true, .. }) => b"K",
+        _ => b"L",
+    };
     sendmsg(
         socket,
-        &[IoSlice::new(b"L")],
+        &[IoSlice::new(word)],
         &mut control,
         SendFlags::empty(),
     )?;
@@ -324,20 +340,25 @@ pub(super) fn send_listener(socket: &OwnedFd, listener: Option<&OwnedFd>) -> std
 }
 
 /// Takes what [`send_listener`] sent.
-fn receive_listener(socket: BorrowedFd<'_>) -> std::io::Result<Option<OwnedFd>> {
+fn receive_listener(socket: BorrowedFd<'_>) -> std::io::Result<Option<Listener>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     let mut parts = [IoSliceMut::new(&mut byte)];
     recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    if byte[0] != b'L' {
+    let killable = match byte {
+        [b'K'] => true,
+        [b'L'] => false,
         // The child ended without a word.
-        return Err(std::io::Error::from_raw_os_error(libc::EPROTO));
-    }
+        _ => return Err(std::io::Error::from_raw_os_error(libc::EPROTO)),
+    };
     let mut found = None;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-            found = descriptors.last();
+            found = descriptors.last().map(|descriptor| Listener {
+                descriptor,
+                killable,
+            });
         }
     }
     Ok(found)

@@ -14,7 +14,7 @@ use crate::sandbox::supervisor::caller::Caller;
 use crate::sandbox::supervisor::identity::MKNOD;
 use crate::sandbox::supervisor::owners::Keeper;
 use crate::sandbox::supervisor::procfs::Status;
-use crate::sandbox::supervisor::{Reply, Result, records, send};
+use crate::sandbox::supervisor::{Reply, Result, records};
 use crate::sandbox::sys::memory;
 
 /// Makes a file, and fails where anything has the name.
@@ -111,7 +111,8 @@ impl Keeper {
         if flags.contains(OFlags::EXCL) {
             let file = openat(&place.directory, &place.name, flags | OFlags::CLOEXEC, mode)?;
             self.own(&place)?;
-            return send(caller, &file, flags.contains(OFlags::CLOEXEC));
+            let cloexec = flags.contains(OFlags::CLOEXEC);
+            return Ok(Reply::File { file, cloexec });
         }
         self.make_absent(caller, start, path, place, mode)?;
         Ok(Reply::Continue)

@@ -9,6 +9,7 @@ mod create;
 mod exec;
 mod identity;
 mod ids;
+mod kept;
 mod moves;
 mod owners;
 mod ownership;
@@ -17,6 +18,7 @@ mod procfs;
 mod records;
 mod resolve;
 mod stat;
+mod tracing;
 mod virtual_files;
 mod xattr;
 
@@ -30,12 +32,16 @@ pub(crate) use crate::sandbox::supervisor::identity::Identity;
 pub(crate) use crate::sandbox::supervisor::owners::Owners;
 pub(crate) use crate::sandbox::supervisor::virtual_files::{MemoryFile, VirtualFiles};
 
-use crate::sandbox::calls::call;
+use crate::sandbox::calls::{Call, call};
+use crate::sandbox::filter::Policy;
 use crate::sandbox::record::SideTable;
 use crate::sandbox::supervisor::caller::Caller;
+use crate::sandbox::supervisor::kept::Kept;
 use crate::sandbox::supervisor::owners::Keeper;
+use crate::sandbox::supervisor::tracing::Tracer;
 use crate::sandbox::supervisor::virtual_files::Server;
-use crate::sandbox::sys::seccomp::{self, Answer};
+use crate::sandbox::sys::ptrace::Wait;
+use crate::sandbox::sys::seccomp::{self, Answer, Listener, Notification};
 
 /// What a supervisor does.
 pub(crate) enum Duty {
@@ -63,14 +69,23 @@ impl From<Errno> for NoAnswer {
 type Result<T> = std::result::Result<T, NoAnswer>;
 
 /// What a call gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Reply {
     /// The kernel executes it.
     Continue,
     /// It returns this.
     Value(i64),
-    /// It has been answered with a descriptor.
-    Sent,
+    /// It fails with this error number.
+    Fail(i32),
+    /// The kernel executes it when this thread is not traced any more.
+    When(u32),
+    /// It returns a descriptor of this file.
+    File {
+        /// The file.
+        file: OwnedFd,
+        /// Whether the descriptor is closed when another program is started.
+        cloexec: bool,
+    },
 }
 
 enum Work {
@@ -85,6 +100,10 @@ pub(crate) struct Supervisor {
     /// The file system that `/proc` is.
     proc_device: u64,
     work: Work,
+    tracer: Tracer,
+    kept: Kept,
+    /// Calls that are answered when a thread is not traced any more: that thread, and the notification's id.
+    waiting: Vec<(u32, u64)>,
     /// What a supervisor of files has recorded.
     nothing: SideTable,
 }
@@ -93,8 +112,12 @@ impl Supervisor {
     /// A supervisor of the calls that arrive at a listener. To be made where the caller's processes are in `/proc`: of
     /// owners after the change of root, of files outside. It takes off the process's umask: new files get that of
     /// the caller.
-    pub(crate) fn new(listener: OwnedFd, duty: Duty) -> io::Result<Self> {
+    pub(crate) fn new(listener: Listener, duty: Duty, policy: Policy) -> io::Result<Self> {
         seccomp::check_sizes()?;
+        let Listener {
+            descriptor: listener,
+            killable,
+        } = listener;
         seccomp::sync_wake_up(listener.as_fd());
         rustix::process::umask(Mode::empty());
         raise_descriptor_limit();
@@ -109,6 +132,9 @@ impl Supervisor {
             proc_device: rustix::fs::fstat(&proc)?.st_dev,
             proc,
             work,
+            tracer: Tracer::new(policy, killable),
+            kept: Kept::default(),
+            waiting: Vec::new(),
             nothing: SideTable::default(),
         })
     }
@@ -116,6 +142,23 @@ impl Supervisor {
     /// Becomes readable when a call waits, and hangs up when nobody is left who could call.
     pub(crate) fn listener(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
+    }
+
+    /// Takes note of what happened to a process of the RUN.
+    pub(crate) fn note(&mut self, process: u32, event: Wait) {
+        self.tracer.note(process, event);
+        if self.waiting.is_empty() {
+            return;
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        let (waiting, ready): (Vec<_>, Vec<_>) = waiting
+            .into_iter()
+            .partition(|(thread, _)| self.tracer.is_traced(*thread));
+        self.waiting = waiting;
+        for (_, id) in ready {
+            // The caller may be gone.
+            let _ = seccomp::respond(self.listener.as_fd(), id, Answer::Continue);
+        }
     }
 
     /// Owners of the files that take no attributes.
@@ -133,34 +176,72 @@ impl Supervisor {
             Err(error) if gone(&error) => return Ok(()),
             other => other?,
         };
-        let answer = match call(notification.arch, notification.nr) {
-            None => Answer::Continue,
-            Some(call) => {
-                let caller = Caller {
-                    listener: self.listener.as_fd(),
-                    proc: self.proc.as_fd(),
-                    proc_device: self.proc_device,
-                    call,
-                    chrooted: false,
-                    notification,
-                };
-                let reply = match &mut self.work {
-                    Work::Owners(keeper) => keeper.answer(caller),
-                    Work::Files(server) => server.answer(&caller),
-                };
-                match reply {
-                    Ok(Reply::Continue) => Answer::Continue,
-                    Ok(Reply::Value(value)) => Answer::Value(value),
-                    Ok(Reply::Sent) => return Ok(()),
-                    Err(NoAnswer::LeftToKernel) => Answer::Continue,
-                    Err(NoAnswer::Fails(errno)) => Answer::Fail(errno.raw_os_error()),
+        let reply = match self.kept.take(&notification) {
+            Some(reply) => reply,
+            None => self.work_out(notification),
+        };
+        if let Reply::When(thread) = reply {
+            self.waiting.push((thread, notification.id));
+            return Ok(());
+        }
+        self.tracer.before_answer(notification.pid);
+        let delivered = self.deliver(&notification, &reply);
+        self.tracer.after_answer(notification.pid);
+        match delivered {
+            Err(error) if gone(&error) => {
+                self.kept.keep(&notification, reply);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// What a call gets.
+    fn work_out(&mut self, notification: Notification) -> Reply {
+        let Some(call) = call(notification.arch, notification.nr) else {
+            return Reply::Continue;
+        };
+        let caller = Caller {
+            listener: self.listener.as_fd(),
+            proc: self.proc.as_fd(),
+            proc_device: self.proc_device,
+            call,
+            chrooted: false,
+            notification,
+        };
+        let reply = match (&mut self.work, call) {
+            (_, Call::RtSigaction) => Ok(self.tracer.handler_set(&caller)),
+            (_, Call::Ptrace) => Ok(self.tracer.traced_by_another(&caller)),
+            (_, Call::Execve | Call::Execveat) if self.tracer.holds(notification.pid) => {
+                Ok(self.tracer.begin_again(notification.pid))
+            }
+            (Work::Owners(keeper), _) => keeper.answer(caller),
+            (Work::Files(server), _) => server.answer(&caller),
+        };
+        match reply {
+            Ok(reply) => reply,
+            Err(NoAnswer::LeftToKernel) => Reply::Continue,
+            Err(NoAnswer::Fails(errno)) => Reply::Fail(errno.raw_os_error()),
+        }
+    }
+
+    fn deliver(&self, notification: &Notification, reply: &Reply) -> io::Result<()> {
+        let (listener, id) = (self.listener.as_fd(), notification.id);
+        let answer = match reply {
+            Reply::Continue | Reply::When(_) => Answer::Continue,
+            Reply::Value(value) => Answer::Value(*value),
+            Reply::Fail(errno) => Answer::Fail(*errno),
+            Reply::File { file, cloexec } => {
+                match seccomp::add_fd_and_send(listener, id, file.as_fd(), *cloexec) {
+                    // The caller has no room for it.
+                    Err(error) if !gone(&error) => {
+                        Answer::Fail(error.raw_os_error().unwrap_or(libc::EIO))
+                    }
+                    other => return other,
                 }
             }
         };
-        match seccomp::respond(self.listener.as_fd(), notification.id, answer) {
-            Err(error) if gone(&error) => Ok(()),
-            other => other,
-        }
+        seccomp::respond(listener, id, answer)
     }
 }
 
@@ -178,15 +259,4 @@ fn gone(error: &io::Error) -> bool {
         Errno::from_io_error(error),
         Some(Errno::NOENT | Errno::INTR | Errno::AGAIN)
     )
-}
-
-/// Gives the caller a descriptor as the result of its call.
-fn send(caller: &Caller<'_>, file: &OwnedFd, cloexec: bool) -> Result<Reply> {
-    let id = caller.notification.id;
-    match seccomp::add_fd_and_send(caller.listener, id, file.as_fd(), cloexec) {
-        Ok(()) => Ok(Reply::Sent),
-        // The caller died.
-        Err(error) if gone(&error) => Ok(Reply::Sent),
-        Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO).into()),
-    }
 }

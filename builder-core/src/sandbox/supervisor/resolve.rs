@@ -75,7 +75,7 @@ impl Caller<'_> {
                 other => return Ok(other?),
             }
         }
-        Walk::new(self, start, path.to_bytes()).to_end(!flags.contains(OFlags::NOFOLLOW))
+        Walk::new(self, start, path.to_bytes()).finish(!flags.contains(OFlags::NOFOLLOW))
     }
 
     /// Resolves a path below the root that the caller has chosen.
@@ -155,7 +155,7 @@ impl<'a, 'c> Walk<'a, 'c> {
         self.names.extend(all.into_iter().rev());
     }
 
-    fn to_end(mut self, follow: bool) -> Result<OwnedFd> {
+    fn finish(mut self, follow: bool) -> Result<OwnedFd> {
         while let Some(name) = self.names.pop() {
             let next = openat(
                 &self.here,

@@ -5,4 +5,5 @@ pub(crate) mod landlock;
 pub(crate) mod memory;
 pub(crate) mod mount;
 pub(crate) mod process;
+pub(crate) mod ptrace;
 pub(crate) mod seccomp;

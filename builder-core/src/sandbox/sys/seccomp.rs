@@ -36,13 +36,22 @@ pub(crate) enum Answer {
     Fail(i32),
 }
 
+/// Where notified calls arrive.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// The descriptor.
+    pub descriptor: OwnedFd,
+    /// Whether a call that has been received can be interrupted by nothing but death (Linux 5.19).
+    pub killable: bool,
+}
+
 /// Installs a filter for this thread and all that comes of it; on request returns the listener of notified calls.
 ///
 /// The caller has set `no_new_privs` or holds `CAP_SYS_ADMIN` in its user namespace.
 pub(crate) fn install(
     program: &[libc::sock_filter],
     listener: bool,
-) -> io::Result<Option<OwnedFd>> {
+) -> io::Result<Option<Listener>> {
     let length =
         u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let program = libc::sock_fprog {
@@ -54,16 +63,19 @@ pub(crate) fn install(
         return Ok(None);
     }
     let wanted = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
-    let descriptor = match set_filter(
-        wanted | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
-        &program,
-    ) {
-        // Before Linux 5.19 a signal interrupts a call that waits.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => set_filter(wanted, &program)?,
-        other => other?,
+    let killable = wanted | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    let (descriptor, killable) = match set_filter(killable, &program) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            (set_filter(wanted, &program)?, false)
+        }
+        other => (other?, true),
     };
     // SAFETY: with NEW_LISTENER the kernel returns a new descriptor, which nothing else knows of.
-    Ok(Some(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    Ok(Some(Listener {
+        descriptor,
+        killable,
+    }))
 }
 
 fn set_filter(flags: libc::c_ulong, program: &libc::sock_fprog) -> io::Result<RawFd> {

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use crate::sandbox::calls::Call;
 use crate::sandbox::supervisor::acting::RealIds;
 use crate::sandbox::supervisor::caller::{Caller, own_path};
-use crate::sandbox::supervisor::{Reply, Result, send};
+use crate::sandbox::supervisor::{Reply, Result};
 use crate::sandbox::sys::memory;
 
 /// A file that a RUN finds at a path, and can read.
@@ -65,7 +65,8 @@ impl MemoryFile {
             OFlags::RDONLY | OFlags::CLOEXEC,
             Mode::empty(),
         )?;
-        send(caller, &file, flags.contains(OFlags::CLOEXEC))
+        let cloexec = flags.contains(OFlags::CLOEXEC);
+        Ok(Reply::File { file, cloexec })
     }
 
     fn access(&self, caller: &Caller<'_>, wanted: u32) -> Result<Reply> {

@@ -23,7 +23,7 @@ use crate::sandbox::supervisor::procfs::Status;
 use crate::sandbox::supervisor::virtual_files::names::{
     Own, clean, is_virtual, kernel_path, mounts, own_link, permit,
 };
-use crate::sandbox::supervisor::{Reply, Result, send};
+use crate::sandbox::supervisor::{Reply, Result};
 use crate::sandbox::sys::memory;
 
 /// More ancestors than any process has that is worth a look.
@@ -164,12 +164,15 @@ impl Server {
         let write = flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC);
         let path = self.permitted(request, write)?;
         if let Some(text) = mounts(&path) {
-            return send(caller, &text_file(text)?, flags.contains(OFlags::CLOEXEC));
+            let cloexec = flags.contains(OFlags::CLOEXEC);
+            let file = text_file(text)?;
+            return Ok(Reply::File { file, cloexec });
         }
         self.check_descriptor(request, &path, write)?;
         let file = request.ids.act(|| open_without_waiting(&path, flags))?;
         caller.check()?;
-        send(caller, &file, flags.contains(OFlags::CLOEXEC))
+        let cloexec = flags.contains(OFlags::CLOEXEC);
+        Ok(Reply::File { file, cloexec })
     }
 
     /// A descriptor opened anew must be as permitted as the file behind it: else a file open for reading could be
@@ -246,7 +249,7 @@ impl Server {
             // Devices and files of the kernel stay as they are.
             let inside = target.as_bytes().strip_prefix(self.root.as_slice());
             if !inside.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/")) {
-                return Err(Errno::PERM.into());
+                return Err(Errno::PERM);
             }
             let mode = Mode::from_raw_mode(mode & 0o7777);
             rustix::fs::chmodat(CWD, &path, mode, AtFlags::empty())
