@@ -3,10 +3,12 @@
 mod container;
 mod debian;
 mod isolation;
+mod jail;
 mod lifecycle;
 mod matrix;
 mod mounts;
 mod reference;
+mod signals;
 mod subids;
 
 use std::fs;
