@@ -110,6 +110,14 @@ impl World {
         self.before = words.iter().map(OsString::from).collect();
     }
 
+    /// Lets another program start what [`World::run_through`] said.
+    pub fn run_through_first(&mut self, words: &[&str]) {
+        let words = words.iter().map(OsString::from);
+        self.before = words
+            .chain(self.before.drain(..).collect::<Vec<_>>())
+            .collect();
+    }
+
     /// Runs the program in `out` until it ends.
     pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Outcome {
         self.start(arguments, Vec::new()).wait()
@@ -213,6 +221,11 @@ impl Running {
     pub fn signal(&self, signal: Signal) {
         // It may have ended by itself, which is what a test of signals has to bear.
         let _ = kill_process(self.pid, signal);
+    }
+
+    /// The program's process.
+    pub fn process(&self) -> Pid {
+        self.pid
     }
 
     /// Whether the program ends within a time.

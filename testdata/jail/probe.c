@@ -1,5 +1,7 @@
 /* What hostile commands do, and who watches that nothing comes of it.
 
+   `probe without-landlock COMMAND…` is outside: it starts a command on a machine that has no Landlock, by a filter.
+
    `probe guard VICTIM COMMAND…` is outside: it starts a command with a terminal of its own as standard input and
    controlling terminal, the directory VICTIM as descriptor 9 and its file as descriptor 8. It says "BROKEN: …" when
    anything is written to the terminal.
@@ -10,6 +12,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -19,6 +23,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -63,6 +68,22 @@ static int guard(int count, char **words)
             polled.fd = -1;
         }
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static int without_landlock(char **words)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 444, 0, 2),
+        BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, 446, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof *code, code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+        return 99;
+    execvp(words[0], words);
+    return 97;
 }
 
 static void show(const char *path)
@@ -365,6 +386,8 @@ int main(int count, char **words)
     const char *what = count > 1 ? words[1] : "", *path = count > 2 ? words[2] : "";
     if (strcmp(what, "guard") == 0)
         return guard(count - 2, words + 2);
+    if (strcmp(what, "without-landlock") == 0)
+        return without_landlock(words + 2);
     if (strcmp(what, "touch") == 0)
         return touch(path);
     if (strcmp(what, "descriptors") == 0)

@@ -35,6 +35,7 @@ pub(crate) fn run(
         Ok(choice) => {
             let _ = writeln!(text, "\nRUN is executed by {}", choice.describe());
             if let Mode::Chroot { .. } = choice.mode {
+                text.push_str("a chroot is no wall against hostile commands: they can leave it\n");
                 let _ = writeln!(text, "for more isolation: {}", wrapped(remedy(&probes)));
             } else if !choice.overlay {
                 text.push_str(

@@ -79,6 +79,14 @@ calls! {
     Mknodat = SYS_mknodat;
     /// `bind(2)`
     Bind = SYS_bind;
+    /// `connect(2)`
+    Connect = SYS_connect;
+    /// `sendto(2)`
+    Sendto = SYS_sendto;
+    /// `sendmsg(2)`
+    Sendmsg = SYS_sendmsg;
+    /// `sendmmsg(2)`
+    Sendmmsg = SYS_sendmmsg;
     /// `renameat2(2)`
     Renameat2 = SYS_renameat2;
     /// `linkat(2)`
@@ -182,6 +190,10 @@ pub(crate) const COMPAT: &[(u32, Call)] = &[
     (353, Call::Renameat2),
     (358, Call::Execveat),
     (361, Call::Bind),
+    (362, Call::Connect),
+    (369, Call::Sendto),
+    (370, Call::Sendmsg),
+    (345, Call::Sendmmsg),
     (383, Call::Statx),
 ];
 
@@ -205,6 +217,10 @@ pub(crate) const COMPAT: &[(u32, Call)] = &[
     (382, Call::Renameat2),
     (387, Call::Execveat),
     (282, Call::Bind),
+    (283, Call::Connect),
+    (290, Call::Sendto),
+    (296, Call::Sendmsg),
+    (374, Call::Sendmmsg),
     (397, Call::Statx),
 ];
 

@@ -15,7 +15,7 @@ use rustix::mount::{
 use rustix::thread::UnshareFlags;
 
 use super::engine::Engine;
-use super::filter::Notified;
+use super::filter::{Notified, Policy};
 use super::mounts::{DEVICES, c_path};
 use super::places::{self, Made};
 use super::record::SideTable;
@@ -198,8 +198,8 @@ impl Engine for Chroot<'_> {
         Ok(())
     }
 
-    fn notified(&self) -> Notified {
-        Notified::Files
+    fn policy(&self) -> Policy {
+        Policy::of_run(Notified::Files)
     }
 
     fn duty(&self, _: SideTable) -> Result<Option<Duty>, Failure> {

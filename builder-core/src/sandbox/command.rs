@@ -9,10 +9,12 @@ use rustix::process::Signal;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::engine::Engine;
-use super::filter::{self, Policy};
-use super::init::{c_string, send_listener};
+use super::filter;
+use super::handover;
+use super::init::c_string;
 use super::spec::{Doing as _, Failure, Report, RunSpec};
 use super::sys;
+use super::sys::seccomp::Listener;
 
 /// The capabilities of a container by Docker's default: the command never has more.
 const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
@@ -36,7 +38,7 @@ pub(super) fn start(engine: &dyn Engine, spec: &RunSpec, socket: &OwnedFd) -> ! 
     let Err(report) = become_command(engine, spec, socket, &mut sent);
     if !sent {
         // Where nobody listens any more, nobody needs to know.
-        let _ = send_listener(socket, None);
+        let _ = handover::send_none(socket);
     }
     let text = serde_json::to_vec(&report).unwrap_or_default();
     let _ = rustix::io::write(socket, &text);
@@ -67,11 +69,15 @@ fn prepare(
     // Where the helper is killed, so is the command; its children are left where they have no namespace of their own.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     engine.enter()?;
-    let program = filter::program(Policy::of_run(engine.notified()));
+    let policy = engine.policy();
+    let program = filter::program(policy);
     let listener = sys::seccomp::install(&program, true).doing("installing the seccomp filter")?;
-    send_listener(socket, listener.as_ref()).doing("handing over the supervisor's descriptor")?;
+    let listener = listener.map(|listener| Listener {
+        hears_of_sending: policy.addresses,
+        ..listener
+    });
+    handover::send(socket, listener).doing("handing over the supervisor's descriptor")?;
     *sent = true;
-    drop(listener);
     rustix::process::umask(Mode::from_raw_mode(0o022));
     enter_directory(engine, spec)?;
     let user = &spec.user;

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::filter::Notified;
+use super::filter::Policy;
 use super::record::SideTable;
 use super::spec::Failure;
 use super::supervisor::Duty;
@@ -16,8 +16,8 @@ pub(super) trait Engine {
     /// Moves a new child into the root, and puts up the walls that hold for it and all that comes of it.
     fn enter(&self) -> Result<(), Failure>;
 
-    /// Which system calls the supervisor answers.
-    fn notified(&self) -> Notified;
+    /// What the command may not call, and which calls the supervisor answers.
+    fn policy(&self) -> Policy;
 
     /// What the supervisor answers with, given the owners known so far.
     fn duty(&self, table: SideTable) -> Result<Option<Duty>, Failure>;

@@ -1,28 +1,23 @@
 //! The first process of a RUN: starts the command, answers for the kernel, reaps, and leaves nothing running.
 
 use std::ffi::CString;
-use std::io::{IoSlice, IoSliceMut, Read as _};
-use std::mem::MaybeUninit;
+use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::command;
 use super::engine::Engine;
-use super::filter::Policy;
+use super::handover;
 use super::record::SideTable;
 use super::spec::{Bytes, Doing as _, Ended, Failure, Report, RunSpec};
 use super::supervisor::Supervisor;
 use super::sys;
 use super::sys::process::Forked;
 use super::sys::ptrace::{self, Wait};
-use super::sys::seccomp::Listener;
 
 /// What the builder says on the control socket after the job.
 pub(super) mod order {
@@ -91,12 +86,11 @@ fn start_and_wait(
         asking: true,
         all: !engine.has_own_processes(),
     };
-    let begun = match receive_listener(ours.as_fd()) {
+    let begun = match handover::receive(ours.as_fd(), child) {
         Ok(listener) => engine.duty(table).and_then(|duty| {
             watch.supervisor = match (listener, duty) {
                 (Some(listener), Some(duty)) => {
-                    let policy = Policy::of_run(engine.notified());
-                    let supervisor = Supervisor::new(listener, duty, policy);
+                    let supervisor = Supervisor::new(listener, duty, engine.policy());
                     Some(supervisor.doing("starting the supervisor")?)
                 }
                 _ => None,
@@ -315,53 +309,6 @@ fn kill_children() {
             let _ = rustix::process::kill_process(pid, Signal::KILL);
         }
     }
-}
-
-/// Sends the supervisor's descriptor, or word that there is none.
-pub(super) fn send_listener(socket: &OwnedFd, listener: Option<&Listener>) -> std::io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = listener.iter().map(|one| one.descriptor.as_fd());
-    let descriptors: Vec<BorrowedFd<'_>> = descriptors.collect();
-    if !descriptors.is_empty() {
-        control.push(SendAncillaryMessage::ScmRights(&descriptors));
-    }
-    let word = match listener {
-        Some(Listener { killable: true, .. }) => b"K",
-        _ => b"L",
-    };
-    sendmsg(
-        socket,
-        &[IoSlice::new(word)],
-        &mut control,
-        SendFlags::empty(),
-    )?;
-    Ok(())
-}
-
-/// Takes what [`send_listener`] sent.
-fn receive_listener(socket: BorrowedFd<'_>) -> std::io::Result<Option<Listener>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    let mut parts = [IoSliceMut::new(&mut byte)];
-    recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let killable = match byte {
-        [b'K'] => true,
-        [b'L'] => false,
-        // The child ended without a word.
-        _ => return Err(std::io::Error::from_raw_os_error(libc::EPROTO)),
-    };
-    let mut found = None;
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-            found = descriptors.last().map(|descriptor| Listener {
-                descriptor,
-                killable,
-            });
-        }
-    }
-    Ok(found)
 }
 
 /// A string for the kernel; one with a NUL byte in it can't be passed on.

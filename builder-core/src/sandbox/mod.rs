@@ -14,6 +14,7 @@ mod command;
 mod engine;
 mod enter;
 mod filter;
+mod handover;
 mod init;
 pub mod launch;
 mod masks;

@@ -9,7 +9,7 @@ use rustix::process::WaitOptions;
 use rustix::thread::UnshareFlags;
 
 use super::engine::Engine;
-use super::filter::Notified;
+use super::filter::{Notified, Policy};
 use super::mounts::{self, Mounted};
 use super::record::SideTable;
 use super::spec::{Doing as _, Failure, Ids, RunSpec};
@@ -39,6 +39,11 @@ impl<'a> Namespaces<'a> {
             mounted: Mounted::default(),
         }
     }
+
+    /// Whether abstract sockets of the machine are there: they belong to its network.
+    fn shares_sockets(&self) -> bool {
+        !self.spec.no_network
+    }
 }
 
 impl Engine for Namespaces<'_> {
@@ -58,16 +63,20 @@ impl Engine for Namespaces<'_> {
     /// The root is entered already. The network is the caller's, and with it every abstract socket of the machine;
     /// where the processes are too, so are those that could be signalled.
     fn enter(&self) -> Result<(), Failure> {
-        if self.landlock < landlock::SCOPES_ABI {
+        if self.landlock < landlock::SCOPES_ABI || self.processes && !self.shares_sockets() {
             return Ok(());
         }
         landlock::restrict_scope(self.landlock, !self.processes).doing("restricting sockets")
     }
 
-    fn notified(&self) -> Notified {
-        match self.ids {
+    fn policy(&self) -> Policy {
+        let notified = match self.ids {
             Ids::Single => Notified::Owners,
             Ids::Range => Notified::Devices,
+        };
+        Policy {
+            addresses: self.shares_sockets() && self.landlock < landlock::SCOPES_ABI,
+            ..Policy::of_run(notified)
         }
     }
 

@@ -174,7 +174,10 @@ fn try_processes(folder: &Path) -> Result<(), Failure> {
 
 fn try_seccomp(notified: Notified) -> Result<(), Failure> {
     let deny = false;
-    let program = filter::program(Policy { notified, deny });
+    let program = filter::program(Policy {
+        deny,
+        ..Policy::of_run(notified)
+    });
     sys::seccomp::install(&program, true)
         .map(|_| ())
         .doing("installing a seccomp filter with a supervisor")

@@ -3,8 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use test_support::tarball::Image;
+use test_support::tools::{is_root, skip};
 use test_support::world::{Running, World};
 
 use super::{Way, image_of, in_each_way};
@@ -149,6 +150,65 @@ fn a_signal_ends_the_command_too() {
             let line = "RUN --mount=type=cache,target=/c,id=kept [ \"$(cat /c/f)\" = kept ] && rm /c/f && [ ! -e /d ]";
             found.extend(next(way, &world, line));
             fs::remove_file(image_of(&world)).unwrap();
+        }
+        found
+    });
+}
+
+/// The first child of a process.
+fn child_of(parent: Pid) -> Option<Pid> {
+    let wanted = format!("PPid:\t{}\n", parent.as_raw_nonzero());
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let mut children = processes.filter_map(|process| {
+        let status = fs::read_to_string(process.path().join("status")).ok()?;
+        let number = process.file_name().to_str()?.parse().ok()?;
+        status.contains(&wanted).then(|| Pid::from_raw(number))?
+    });
+    children.next()
+}
+
+/// Whoever is killed of those who watch over a command, nothing of it goes on, what detached itself neither: where its
+/// processes have a namespace, and where a `/proc` that is not whole forbids one.
+#[test]
+fn nothing_outlives_who_watches_it() {
+    if !is_root() {
+        return skip("only root can take a part of /proc away");
+    }
+    in_each_way(|way| {
+        let mut found = Vec::new();
+        if way.is_chroot() {
+            return found;
+        }
+        for whole in [true, false] {
+            let mut world = way.world();
+            if !whole {
+                let hide = "mount -t tmpfs hidden /proc/irq; exec \"$@\"";
+                world.run_through_first(&["unshare", "--mount", "sh", "-c", hide, "sh"]);
+            }
+            for whom in ["the program", "the helper", "the supervisor"] {
+                let detach =
+                    "(setsid sh -c 'trap \"\" TERM HUP; sleep 1002; sleep 1003' &) ; sleep 0.1";
+                let running = sleeping(way, &world, detach);
+                let program = running.process();
+                let helper = child_of(program).unwrap();
+                let supervisor = child_of(helper).unwrap();
+                let process = match whom {
+                    "the program" => program,
+                    "the helper" => helper,
+                    _ => supervisor,
+                };
+                kill_process(process, Signal::KILL).unwrap();
+                // Where no namespace ends with the helper, the command may go on to its end; it is ended here.
+                if whom == "the helper" && !whole {
+                    running.signal(Signal::KILL);
+                }
+                let outcome = running.wait();
+                if outcome.status == 0 {
+                    found.push(format!("{whom} was killed, and all is well"));
+                }
+                let left = left(&world).into_iter();
+                found.extend(left.map(|line| format!("{whom}, /proc whole {whole}: {line}")));
+            }
         }
         found
     });

@@ -17,6 +17,7 @@ mod processes;
 mod procfs;
 mod records;
 mod resolve;
+mod sockets;
 mod stat;
 mod tracing;
 mod virtual_files;
@@ -117,6 +118,7 @@ impl Supervisor {
         let Listener {
             descriptor: listener,
             killable,
+            ..
         } = listener;
         seccomp::sync_wake_up(listener.as_fd());
         rustix::process::umask(Mode::empty());
@@ -211,6 +213,9 @@ impl Supervisor {
         };
         let reply = match (&mut self.work, call) {
             (_, Call::RtSigaction) => Ok(self.tracer.handler_set(&caller)),
+            (_, Call::Connect | Call::Sendto | Call::Sendmsg | Call::Sendmmsg) => {
+                sockets::check(&caller)
+            }
             (_, Call::Ptrace) => Ok(self.tracer.traced_by_another(&caller)),
             (_, Call::Execve | Call::Execveat) if self.tracer.holds(notification.pid) => {
                 Ok(self.tracer.begin_again(notification.pid))

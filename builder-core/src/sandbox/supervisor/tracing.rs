@@ -14,7 +14,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use rustix::fs::{Dir, Mode, OFlags, openat};
 
-use crate::sandbox::calls::{COMPAT_ARCH, NATIVE_ARCH};
+use crate::sandbox::calls::{COMPAT_ARCH, Call, NATIVE_ARCH, call as named};
 use crate::sandbox::filter::Policy;
 use crate::sandbox::supervisor::Reply;
 use crate::sandbox::supervisor::caller::Caller;
@@ -229,7 +229,12 @@ impl Tracer {
         } else {
             NATIVE_ARCH
         };
-        self.policy.notifies(arch, call.number, &call.arguments)
+        // Those may be interrupted natively, and can't be begun again.
+        let of_sockets = matches!(
+            named(arch, call.number),
+            Some(Call::Connect | Call::Sendto | Call::Sendmsg | Call::Sendmmsg)
+        );
+        !of_sockets && self.policy.notifies(arch, call.number, &call.arguments)
     }
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct Listener {
     pub descriptor: OwnedFd,
     /// Whether a call that has been received can be interrupted by nothing but death (Linux 5.19).
     pub killable: bool,
+    /// Whether `sendmsg` is among the calls that are notified.
+    pub hears_of_sending: bool,
 }
 
 /// Installs a filter for this thread and all that comes of it; on request returns the listener of notified calls.
@@ -75,6 +77,7 @@ pub(crate) fn install(
     Ok(Some(Listener {
         descriptor,
         killable,
+        hears_of_sending: false,
     }))
 }
 

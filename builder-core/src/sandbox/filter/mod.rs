@@ -1,6 +1,10 @@
 //! The seccomp program of a RUN: what it may not call, and what its supervisor answers. Pure: it only computes.
 
+mod program;
+
 use libc::sock_filter;
+
+use program::{Rule, Test, compile, jump, load, statement, verdict};
 
 use crate::sandbox::calls::{COMPAT, COMPAT_ARCH, COMPAT_COMMON, Call, NATIVE, NATIVE_ARCH};
 
@@ -9,6 +13,8 @@ use crate::sandbox::calls::{COMPAT, COMPAT_ARCH, COMPAT_COMMON, Call, NATIVE, NA
 pub(crate) struct Policy {
     /// Which calls a supervisor answers.
     pub notified: Notified,
+    /// Whether it hears of addresses of sockets as well: no other wall keeps the RUN from abstract ones.
+    pub addresses: bool,
     /// Whether calls that no build needs fail, as under a container runtime, and calls that flush do nothing.
     pub deny: bool,
 }
@@ -30,36 +36,6 @@ const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
 /// Success without a call.
 const DONE: u32 = libc::SECCOMP_RET_ERRNO;
 const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
-
-/// When a verdict holds, by the low half of an argument; otherwise the call is allowed.
-#[derive(Clone, Copy)]
-enum Test {
-    Always,
-    /// Any of these bits is set.
-    Any(u32, u32),
-    /// None of these bits is set.
-    None(u32, u32),
-    /// The argument is one of these values.
-    OneOf(u32, &'static [u32]),
-}
-
-impl Test {
-    fn holds(self, arguments: &[u64; 6]) -> bool {
-        let low = |index: u32| arguments[index as usize] as u32;
-        match self {
-            Self::Always => true,
-            Self::Any(index, bits) => low(index) & bits != 0,
-            Self::None(index, bits) => low(index) & bits == 0,
-            Self::OneOf(index, values) => values.contains(&low(index)),
-        }
-    }
-}
-
-struct Rule {
-    number: u32,
-    test: Test,
-    verdict: u32,
-}
 
 /// Namespaces that `clone(2)` makes; `CLONE_NEWTIME` overlaps with its exit signal.
 const CLONE_NAMESPACES: u32 = (libc::CLONE_NEWNS
@@ -139,6 +115,8 @@ const COMPAT_UNSHARE: u32 = if cfg!(target_arch = "x86_64") {
 };
 /// `clone(2)` of 32-bit programs.
 const COMPAT_CLONE: u32 = 120;
+/// `socketcall(2)` of i386.
+const SOCKETCALL: u32 = 102;
 /// `io_uring_setup`, `io_uring_enter`, `io_uring_register` and `clone3`, whose numbers are the same everywhere.
 ///
 /// Work in an `io_uring` escapes the filter, and the flags of `clone3` are in memory, where no filter can read them:
@@ -177,6 +155,7 @@ impl Policy {
     pub(crate) fn of_run(notified: Notified) -> Self {
         Self {
             notified,
+            addresses: false,
             deny: true,
         }
     }
@@ -207,7 +186,7 @@ fn native_rules(policy: Policy) -> Vec<Rule> {
         rules.push(any(libc::SYS_unshare as u32, UNSHARE_NAMESPACES));
         rules.push(any(libc::SYS_clone as u32, CLONE_NAMESPACES));
     }
-    notify(policy.notified, NATIVE, &mut rules);
+    notify(policy, NATIVE, &mut rules);
     rules
 }
 
@@ -222,8 +201,12 @@ fn compat_rules(policy: Policy) -> Vec<Rule> {
         rules.push(any(COMPAT_UNSHARE, UNSHARE_NAMESPACES));
         rules.push(any(COMPAT_CLONE, CLONE_NAMESPACES));
     }
-    notify(policy.notified, COMPAT_COMMON, &mut rules);
-    notify(policy.notified, COMPAT, &mut rules);
+    if policy.addresses && cfg!(target_arch = "x86_64") {
+        // One call for all that is done with sockets; its arguments are in memory, where no filter reads them.
+        rules.push(always(SOCKETCALL, ENOSYS));
+    }
+    notify(policy, COMPAT_COMMON, &mut rules);
+    notify(policy, COMPAT, &mut rules);
     rules
 }
 
@@ -243,14 +226,20 @@ fn any(number: u32, flags: u32) -> Rule {
     }
 }
 
-fn notify(notified: Notified, table: &[(u32, Call)], rules: &mut Vec<Rule>) {
-    let test = match notified {
+fn notify(policy: Policy, table: &[(u32, Call)], rules: &mut Vec<Rule>) {
+    let test = match policy.notified {
         Notified::Owners => owners,
         Notified::Devices => devices,
         Notified::Files => files,
     };
     for &(number, call) in table {
-        if let Some(test) = tracing(call).or_else(|| test(call)) {
+        let test = match call {
+            Call::Connect | Call::Sendto | Call::Sendmsg | Call::Sendmmsg => {
+                policy.addresses.then(|| addresses(call))
+            }
+            _ => tracing(call).or_else(|| test(call)),
+        };
+        if let Some(test) = test {
             rules.push(Rule {
                 number,
                 test,
@@ -272,6 +261,14 @@ fn tracing(call: Call) -> Option<Test> {
         Call::RtSigaction => Some(Test::Any(1, u32::MAX)),
         Call::Ptrace => Some(Test::OneOf(0, REQUESTS)),
         _ => None,
+    }
+}
+
+/// Calls with the address of a socket.
+fn addresses(call: Call) -> Test {
+    match call {
+        Call::Sendto => Test::Any(4, u32::MAX),
+        _ => Test::Always,
     }
 }
 
@@ -329,73 +326,6 @@ fn files(call: Call) -> Option<Test> {
     })
 }
 
-/// The rules of one architecture, in the order given: the first for a number counts.
-fn compile(rules: &[Rule]) -> Vec<sock_filter> {
-    let mut block = vec![load(0)];
-    if cfg!(target_arch = "x86_64") {
-        // Numbers of the x32 programs, which no kernel in use runs. -1 is a call that a tracer has cancelled.
-        block.push(jump(libc::BPF_JGE, 0x4000_0000, 0, 2));
-        block.push(jump(libc::BPF_JEQ, u32::MAX, 1, 0));
-        block.push(verdict(ENOSYS));
-    }
-    for rule in rules {
-        let body = body(rule);
-        block.push(jump(libc::BPF_JEQ, rule.number, 0, body.len() as u8));
-        block.extend(body);
-    }
-    block.push(verdict(ALLOW));
-    block
-}
-
-fn body(rule: &Rule) -> Vec<sock_filter> {
-    let (hit, miss) = (verdict(rule.verdict), verdict(ALLOW));
-    // Low half of an argument, on machines that store it first.
-    let argument = |index: u32| load(16 + 8 * index);
-    match rule.test {
-        Test::Always => vec![hit],
-        Test::Any(index, bits) => {
-            vec![argument(index), jump(libc::BPF_JSET, bits, 0, 1), hit, miss]
-        }
-        Test::None(index, bits) => {
-            vec![argument(index), jump(libc::BPF_JSET, bits, 1, 0), hit, miss]
-        }
-        Test::OneOf(index, values) => {
-            let tests = values.iter().enumerate().map(|(at, &value)| {
-                // Over the tests that are left and the miss.
-                jump(libc::BPF_JEQ, value, (values.len() - at) as u8, 0)
-            });
-            let tests = std::iter::once(argument(index)).chain(tests);
-            tests.chain([miss, hit]).collect()
-        }
-    }
-}
-
-fn load(offset: u32) -> sock_filter {
-    statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset)
-}
-
-fn verdict(value: u32) -> sock_filter {
-    statement(libc::BPF_RET | libc::BPF_K, value)
-}
-
-fn statement(code: u32, k: u32) -> sock_filter {
-    sock_filter {
-        code: code as u16,
-        jt: 0,
-        jf: 0,
-        k,
-    }
-}
-
-fn jump(test: u32, k: u32, yes: u8, no: u8) -> sock_filter {
-    sock_filter {
-        code: (libc::BPF_JMP | test | libc::BPF_K) as u16,
-        jt: yes,
-        jf: no,
-        k,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -434,10 +364,7 @@ mod tests {
 
     #[track_caller]
     fn check(notified: Notified, arch: u32, number: libc::c_long, args: &[u64], expected: u32) {
-        let program = program(Policy {
-            notified,
-            deny: true,
-        });
+        let program = program(Policy::of_run(notified));
         let mut all = [0; 6];
         all[..args.len()].copy_from_slice(args);
         assert_eq!(
@@ -517,7 +444,10 @@ mod tests {
             0x4206,
         ];
         for notified in [Notified::Owners, Notified::Devices, Notified::Files] {
-            let policy = Policy::of_run(notified);
+            let policy = Policy {
+                addresses: notified == Notified::Devices,
+                ..Policy::of_run(notified)
+            };
             let program = program(policy);
             for (arch, numbers) in [(NATIVE_ARCH, 0..480), (COMPAT_ARCH, 0..480), (7, 0..9)] {
                 for number in numbers {
@@ -608,10 +538,7 @@ mod tests {
 
     #[test]
     fn the_longest_program_fits() {
-        let program = program(Policy {
-            notified: Notified::Owners,
-            deny: true,
-        });
+        let program = program(Policy::of_run(Notified::Owners));
         // BPF_MAXINSNS
         assert!(program.len() < 4096, "{}", program.len());
     }
