@@ -25,6 +25,11 @@ pub fn skip(why: &str) {
     eprintln!("skipped: {test} ({why})");
 }
 
+/// Whether a test may take minutes: `scripts/test --long` says so by `RBUILD_LONG=1`.
+pub fn is_long() -> bool {
+    std::env::var_os("RBUILD_LONG").is_some_and(|value| value == "1")
+}
+
 /// Whether the tests run as root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
