@@ -40,6 +40,7 @@ fn part(name: &str, before: Option<&str>, now: Option<&str>) -> String {
         "base" => return "the base is another one".to_owned(),
         "steps" => return "an earlier step has another result".to_owned(),
         "command" => return "the command is another one".to_owned(),
+        "env" => return "the variables are in another order".to_owned(),
         "files" => return "the files are other ones".to_owned(),
         "gone" => return "its layer is no longer in the store".to_owned(),
         _ => {}

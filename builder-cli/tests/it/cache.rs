@@ -726,3 +726,34 @@ fn two_hundred_kills_spoil_nothing() {
     let left = fs::read_dir(world.path("store/tmp")).unwrap().count();
     assert_eq!(left, 0, "files in the making are left");
 }
+
+/// What an older version left, by other rules for keys, is not used, and `prune` finds it.
+#[test]
+fn what_an_older_version_kept_is_not_used() {
+    let Some(world) = project() else {
+        return;
+    };
+    let steps = world.path("store/cache/steps");
+    let records = || {
+        let all = fs::read_dir(&steps)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let all = all.filter(|path| path.extension().is_none());
+        all.collect::<Vec<_>>()
+    };
+    let before = records();
+    assert!(!before.is_empty());
+    for record in &before {
+        let text = fs::read_to_string(record).unwrap();
+        let old = text.replacen("{\"version\":2,", "{", 1);
+        assert_ne!(text, old);
+        fs::write(record, old).unwrap();
+    }
+    let again = build(&world, "").exits(0);
+    assert!(!again.stderr.contains("] cached"), "{}", again.stderr);
+    for record in &before {
+        fs::write(record, "{}").unwrap();
+    }
+    world.line("prune --all").exits(0);
+    assert_eq!(records(), [""; 0].map(std::path::PathBuf::from));
+}

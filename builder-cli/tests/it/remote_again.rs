@@ -396,6 +396,10 @@ fn a_commit_that_is_known_is_not_cloned() {
     let text = |path: &str| Image::open(&world.path("out/a.tar")).text(path);
     assert_eq!(text("/g/a"), "changed");
     assert_eq!(layers(&world, &format!("{url}#v1 /g/"), true), whole);
+    // A reference that was never found to name the commit of `--checksum` is asked, and refused.
+    let never = format!("FROM scratch\nADD --checksum={id} {url}#heads/main /g/\n");
+    world.write("context/Dockerfile", never);
+    world.line("-t a @/context").exits(4);
     // A new store's result is the same, and so is that of one that is told by another what the commit holds.
     let words = format!("{url}#v1 /g/");
     world.set("RBUILD_ROOT", world.path("other"));

@@ -31,6 +31,22 @@ pub(crate) struct Arrival<'a> {
     pub(crate) node: Node,
     /// How.
     pub(crate) how: How,
+    /// Whence.
+    pub(crate) origin: Origin,
+}
+
+/// What kind of source an [`Arrival`] comes from. It decides what is said of times, which no list of files tells: a file
+/// of the Dockerfile is new, one of a commit as old as that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A path in a tree.
+    Path,
+    /// The Dockerfile.
+    Heredoc,
+    /// A server.
+    Url,
+    /// A repository.
+    Git,
 }
 
 /// How an [`Arrival`] is put at the destination.
@@ -38,6 +54,9 @@ pub(crate) struct Arrival<'a> {
 pub(crate) enum How {
     /// A file, under this name where the destination is a directory.
     File(Vec<u8>),
+    /// The same of a file that is unpacked if it turns out to be an archive: nobody has looked into it yet. A key can be
+    /// made of it, but no layer.
+    Unopened(Vec<u8>),
     /// The content of a directory.
     Contents,
     /// The members of an archive, at another place than the destination where there is one.
@@ -77,7 +96,10 @@ pub(crate) fn collect<'a>(input: &CopyInput<'a>, heredocs: &'a Files) -> Result<
             }
             CopySource::Heredoc { name, .. } => {
                 let found = heredocs.look_up(&ImagePath::root().child(name.as_bytes()))?;
-                arrivals.extend(found.map(|node| file(heredocs, name.as_bytes(), node)));
+                arrivals.extend(found.map(|node| Arrival {
+                    origin: Origin::Heredoc,
+                    ..file(heredocs, name.as_bytes(), node)
+                }));
             }
             CopySource::Url(url) => {
                 let download = || {
@@ -117,6 +139,7 @@ fn file<'a>(tree: &'a dyn Tree, name: &[u8], node: Node) -> Arrival<'a> {
         tree: Box::new(tree),
         node,
         how: How::File(name.to_vec()),
+        origin: Origin::Path,
     }
 }
 
@@ -134,7 +157,13 @@ pub(crate) fn directory<'a>(
         let exclude = Arc::clone(exclude);
         Box::new(Filtered::new(tree, base, exclude, unmatched, "--exclude").marking_passages())
     };
-    Arrival { tree, node, how }
+    let origin = Origin::Path;
+    Arrival {
+        tree,
+        node,
+        how,
+        origin,
+    }
 }
 
 /// What `text`, a word or the beginning of one, names in the source.
@@ -224,24 +253,27 @@ fn path<'a>(
         if node.entry.kind == EntryKind::Socket {
             warn_of_socket(input, word, &named);
         }
-        arrivals.push(match unpack(input, &node)? {
-            Some(unpacked) => unpacked,
-            None => file(input.source, name, node),
-        });
+        let mut arrival = file(input.source, name, node);
+        if is_unpacked(input.step, &arrival.node) {
+            if !input.unpack {
+                arrival.how = How::Unopened(name.to_vec());
+            } else if let Some(unpacked) = unpack(input, &arrival.node)? {
+                arrival = unpacked;
+            }
+        }
+        arrivals.push(arrival);
     }
     Ok(arrivals)
 }
 
+/// Whether a source is unpacked if it is an archive.
+fn is_unpacked(step: &CopyStep, node: &Node) -> bool {
+    let regular = matches!(node.entry.kind, EntryKind::File { .. });
+    regular && step.add && step.unpack != Some(false)
+}
+
 /// The members of a file that ADD finds to be an archive.
 fn unpack<'a>(input: &CopyInput<'a>, node: &Node) -> Result<Option<Arrival<'a>>> {
-    let step = input.step;
-    if !input.unpack
-        || !step.add
-        || step.unpack == Some(false)
-        || !matches!(node.entry.kind, EntryKind::File { .. })
-    {
-        return Ok(None);
-    }
     let mut node = node.clone();
     let size = node.entry.size();
     let mut reader = input.source.open(&mut node)?;

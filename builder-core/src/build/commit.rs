@@ -1,7 +1,11 @@
-//! The commit that a reference of a git repository names, without a clone.
+//! The commit that a reference of a git repository names, without a clone, and what keys say of it.
 
 use crate::build::git::{Git, GitOptions, GitSource};
+use crate::build::keys::quoted;
+use crate::cache::Key;
+use crate::digest::Digest;
 use crate::error::Result;
+use crate::http::without_user;
 use crate::interrupt::Interrupt;
 use crate::store::TemporaryDirectory;
 
@@ -39,6 +43,36 @@ pub(crate) fn find(
     Ok(found.filter(|commit| commit.starts_with(expected)))
 }
 
+/// What of a commit's files arrives, for a key: no credentials are in it. What is kept of git's own names the reference.
+pub(crate) fn selection(source: &GitSource, commit: &str) -> String {
+    let remote = remote(source);
+    let text = |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), quoted);
+    let (subdirectory, submodules) = (text(&source.subdirectory), source.submodules);
+    let git_dir = if source.keep_git_dir {
+        text(&source.reference)
+    } else {
+        "none".to_owned()
+    };
+    format!("git {remote} {commit} {subdirectory} submodules {submodules} git-dir {git_dir}")
+}
+
+/// The key of the fact that a source's reference named a commit; none where it is that commit's id.
+pub(crate) fn naming(source: &GitSource, commit: &str) -> Option<Key> {
+    let reference = source.reference.as_deref().unwrap_or("HEAD");
+    if reference == commit {
+        return None;
+    }
+    let mut key = Key::default();
+    key.set("repository", remote(source).to_string());
+    key.set("reference", reference);
+    key.set("names", commit);
+    Some(key)
+}
+
+fn remote(source: &GitSource) -> Digest {
+    Digest::of(without_user(&source.remote).as_bytes())
+}
+
 /// What `git fetch` would take for a reference, from the lines of `git ls-remote`: the rules of gitrevisions(7), in
 /// their order. A tag with a message stands for its commit.
 fn resolve(listed: &str, reference: &str) -> Option<String> {
@@ -64,6 +98,47 @@ fn is_whole(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_texts_of_keys_stay() {
+        let commit = "1".repeat(40);
+        let h = Digest::of(b"https://h/r.git");
+        let text = |url: &str, git_dir: bool| {
+            let source = GitSource::parse(url, Some(git_dir), None).unwrap();
+            selection(&source, &commit)
+        };
+        for (url, git_dir, expected) in [
+            ("https://h/r.git", false, "- submodules true git-dir none"),
+            (
+                "https://u:p@h/r.git#v1",
+                false,
+                "- submodules true git-dir none",
+            ),
+            ("https://h/r.git", true, "- submodules true git-dir -"),
+            (
+                "https://h/r.git#none",
+                true,
+                "- submodules true git-dir \"none\"",
+            ),
+            (
+                "https://h/r.git?submodules=0#v1:a b",
+                false,
+                "\"a b\" submodules false git-dir none",
+            ),
+        ] {
+            assert_eq!(text(url, git_dir), format!("git {h} {commit} {expected}"));
+        }
+        let named = |url: &str| {
+            let source = GitSource::parse(url, None, None).unwrap();
+            let key = naming(&source, &commit);
+            key.map(|key| key.parts().values().cloned().collect::<Vec<_>>())
+        };
+        assert_eq!(named(&format!("https://h/r.git#{commit}")), None);
+        for (url, reference) in [("https://h/r.git", "HEAD"), ("https://h/r.git#v1", "v1")] {
+            let expected = [commit.clone(), reference.to_owned(), h.to_string()];
+            assert_eq!(named(url).unwrap(), expected);
+        }
+    }
 
     #[test]
     fn resolves_references_as_git_fetch_does() {

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
-use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::without_user;
 use crate::image_path::ImagePath;
@@ -48,11 +47,11 @@ pub(crate) struct GitSource {
     pub(super) remote: String,
     /// A branch, a tag, a commit; none for what the repository itself points to.
     pub(super) reference: Option<String>,
-    subdirectory: Option<String>,
+    pub(super) subdirectory: Option<String>,
     /// The commit that it must be, or the beginning of its id.
     pub(super) commit: Option<String>,
-    keep_git_dir: bool,
-    submodules: bool,
+    pub(super) keep_git_dir: bool,
+    pub(super) submodules: bool,
 }
 
 impl GitSource {
@@ -108,15 +107,6 @@ impl GitSource {
             return Err(problem("a name can't begin with `-`".to_owned()));
         }
         Ok(source)
-    }
-
-    /// What of a commit's files arrives, for a key: no credentials are in it. What is kept of git's own names the
-    /// reference.
-    pub(crate) fn selection(&self, commit: &str) -> String {
-        let remote = Digest::of(without_user(&self.remote).as_bytes());
-        let (subdirectory, submodules) = (&self.subdirectory, self.submodules);
-        let kept = self.keep_git_dir.then_some(&self.reference);
-        format!("git {remote} {commit} {subdirectory:?} submodules {submodules} git-dir {kept:?}")
     }
 
     fn set_reference(&mut self, reference: String) -> Result<(), String> {

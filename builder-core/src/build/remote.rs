@@ -6,7 +6,7 @@
 use std::io::{Read, Seek};
 use std::sync::Arc;
 
-use crate::build::arrival::{self, Arrival, How};
+use crate::build::arrival::{self, Arrival, How, Origin};
 use crate::build::download::Download;
 use crate::build::git::{self, GitSource};
 use crate::digest::Digest;
@@ -74,6 +74,7 @@ impl<'a> Remote<'a> {
             tree: Box::new(Arc::clone(&archive)),
             node,
             how: How::Unpacked(archive, None),
+            origin: Origin::Path,
         }))
     }
 
@@ -96,7 +97,8 @@ impl<'a> Remote<'a> {
             let rewound = file.rewind().and_then(|()| file.try_clone());
             let mut reader = rewound.map_err(|error| io_error(&shown, error))?;
             if let Some(unpacked) = self.unpack(&shown, size, &mut reader)? {
-                return Ok(unpacked);
+                let origin = Origin::Url;
+                return Ok(Arrival { origin, ..unpacked });
             }
         }
         let name = file_name(&url.value);
@@ -119,6 +121,7 @@ impl<'a> Remote<'a> {
             tree: Box::new(files),
             node,
             how: How::File(name),
+            origin: Origin::Url,
         })
     }
 
@@ -143,7 +146,11 @@ impl<'a> Remote<'a> {
             return Err(Error::new(ErrorKind::Internal, "a checkout vanished"));
         };
         let exclude = arrival::exclusions(step)?;
-        Ok((arrival::directory(tree, node, &exclude), commit))
+        let arrival = Arrival {
+            origin: Origin::Git,
+            ..arrival::directory(tree, node, &exclude)
+        };
+        Ok((arrival, commit))
     }
 }
 

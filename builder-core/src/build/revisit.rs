@@ -9,15 +9,17 @@ use std::cell::Cell;
 use crate::build::arrival::Arrival;
 use crate::build::caching::{Asked, Caching, Made};
 use crate::build::commit;
-use crate::build::copy::{self, CopyInput, place};
+use crate::build::copy::{self, CopyInput, Ground, Landing, place};
 use crate::build::download::{Download, Visit};
-use crate::build::keys::Reader;
+use crate::build::git::GitSource;
+use crate::build::keys::{Reader, quoted};
 use crate::build::layer::LayerMaker;
 use crate::build::remote::{Remote, check, file_name};
 use crate::cache::Key;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::without_user;
+use crate::layer::Layer as NewLayer;
 use crate::oci::Descriptor;
 use crate::plan::step::{CopySource, CopyStep, Spanned};
 
@@ -27,6 +29,10 @@ pub(crate) struct Addition<'s, 'a, 'm> {
     pub(crate) asked: &'s Asked<'s>,
     /// What it needs of the build.
     pub(crate) input: &'s CopyInput<'a>,
+    /// Where it arrives, and how.
+    pub(crate) landing: &'s Landing<'s>,
+    /// The same of the stage.
+    pub(crate) ground: &'s Ground<'s>,
     /// Reads what has arrived.
     pub(crate) reader: &'s Reader<'s, 'm>,
     /// Begins its layer, with the layer of the step that is most like it.
@@ -84,7 +90,7 @@ impl<'a> Addition<'_, 'a, '_> {
                 other.set(Some((arrivals, found)));
                 return Err(Error::new(ErrorKind::Internal, "a source has changed"));
             }
-            copy::execute(self.input, arrivals, (self.maker)(previous)?)
+            self.execute(arrivals, previous)
         });
         match other.take() {
             // It was changed after it was asked: what came is what the key must be about.
@@ -104,8 +110,17 @@ impl<'a> Addition<'_, 'a, '_> {
             caching.cache.put_selection(&selection, &files)?;
         }
         caching.through(self.asked, &key, |previous| {
-            copy::execute(self.input, arrivals, (self.maker)(previous)?)
+            self.execute(arrivals, previous)
         })
+    }
+
+    fn execute(
+        &self,
+        arrivals: Vec<Arrival<'_>>,
+        previous: Option<&Descriptor>,
+    ) -> Result<NewLayer> {
+        let maker = (self.maker)(previous)?;
+        copy::execute(self.landing, self.ground, arrivals, maker)
     }
 
     /// Whether another machine could use what a selection holds: a commit is the same everywhere, but what a URL had
@@ -134,9 +149,12 @@ impl<'a> Addition<'_, 'a, '_> {
             CopySource::Url(url) => {
                 let visit = || {
                     let visit = remote.visit(&url.value, again)?;
-                    if let Visit::Unchanged(digest) = visit {
-                        check(step, &without_user(&url.value), digest)?;
-                    }
+                    // Before anything is looked up: no result stands for bytes that are to be refused.
+                    let digest = match &visit {
+                        Visit::Unchanged(digest) => *digest,
+                        Visit::Downloaded(download) => download.digest,
+                    };
+                    check(step, &without_user(&url.value), digest)?;
                     Ok(visit)
                 };
                 Ok(match visit().map_err(place(file, url.span))? {
@@ -150,7 +168,8 @@ impl<'a> Addition<'_, 'a, '_> {
                         Remote::repository(step, url)?,
                         remote.store.temporary_directory()?,
                     );
-                    commit::find(&source, &place, remote.git, remote.interrupt)
+                    let found = commit::find(&source, &place, remote.git, remote.interrupt)?;
+                    self.confirmed(&source, found)
                 };
                 let commit = find().map_err(place(file, url.span))?;
                 Ok(Known::Repository(url, commit))
@@ -158,6 +177,24 @@ impl<'a> Addition<'_, 'a, '_> {
             CopySource::Git(url) => Ok(Known::Repository(url, None)),
             CopySource::Path(_) | CopySource::Heredoc { .. } => Err(not_elsewhere()),
         }
+    }
+
+    /// A commit that a repository was found to name, if that is so: where `--checksum` names it, nobody has asked, and
+    /// the reference may be one that never was there. What it once named is believed: the commit is what is wanted.
+    fn confirmed(&self, source: &GitSource, commit: Option<String>) -> Result<Option<String>> {
+        let Some(fact) = commit
+            .as_deref()
+            .and_then(|commit| commit::naming(source, commit))
+        else {
+            return Ok(commit);
+        };
+        let caching = self.asked.shared.caching;
+        let known = caching.selection(self.asked.stage, &fact)?.is_some();
+        let assumed = source.commit == commit;
+        if !known && !assumed {
+            caching.put_selection(&fact, fact.digest())?;
+        }
+        Ok(commit.filter(|_| known || !assumed))
     }
 
     /// The key of what the sources hold; none where one of them doesn't say.
@@ -170,7 +207,7 @@ impl<'a> Addition<'_, 'a, '_> {
                 Known::Downloaded(url, download) => of_url(step, url, download.digest),
                 Known::Repository(url, commit) => {
                     let source = Remote::repository(step, url).ok()?;
-                    source.selection(commit.as_deref()?)
+                    commit::selection(&source, commit.as_deref()?)
                 }
             });
         }
@@ -193,7 +230,13 @@ impl<'a> Addition<'_, 'a, '_> {
                     let check_out = || {
                         let source = Remote::repository(step, url)?;
                         let (arrival, commit) = remote.checked_out(step, &source)?;
-                        Ok((arrival, source.selection(&commit)))
+                        if let Some(fact) = commit::naming(&source, &commit) {
+                            self.asked
+                                .shared
+                                .caching
+                                .put_selection(&fact, fact.digest())?;
+                        }
+                        Ok((arrival, commit::selection(&source, &commit)))
                     };
                     (url.span, check_out())
                 }
@@ -216,23 +259,80 @@ impl<'a> Addition<'_, 'a, '_> {
     }
 }
 
-/// What of a URL arrives: its bytes, under a name or taken apart.
+/// What of a URL arrives: its bytes, under a name or taken apart. Without a name, they can't go into a directory.
 fn of_url(step: &CopyStep, url: &Spanned<String>, digest: Digest) -> String {
-    let name = file_name(&url.value);
+    let name = file_name(&url.value).escape_ascii().to_string();
     let unpack = step.unpack == Some(true);
-    format!("url {digest} {} unpack {unpack}", name.escape_ascii())
+    let nameless = name.is_empty() && step.destination.directory;
+    format!("url {digest} \"{name}\" unpack {unpack} nameless {nameless}")
 }
 
 fn key(step: &CopyStep, parts: &[String]) -> Key {
     let mut key = Key::default();
     key.set("elsewhere", parts.join("\n"));
-    let exclude: Vec<&str> = step.exclude.iter().map(|one| one.value.as_str()).collect();
+    let exclude: Vec<String> = step.exclude.iter().map(|one| quoted(&one.value)).collect();
     if !exclude.is_empty() {
-        key.set("exclude", exclude.join("\0"));
+        key.set("exclude", exclude.join(" "));
     }
     key
 }
 
 fn not_elsewhere() -> Error {
     Error::new(ErrorKind::Internal, "a source is in the build context")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::step::{CopyFrom, Destination};
+    use crate::source::Span;
+
+    #[test]
+    fn the_texts_of_keys_stay() {
+        let span = Span::default();
+        let spanned = |value: &str| Spanned {
+            value: value.to_owned(),
+            span,
+        };
+        let mut step = CopyStep {
+            add: true,
+            from: CopyFrom::Context,
+            sources: Vec::new(),
+            destination: Destination {
+                path: "/t".to_owned(),
+                directory: true,
+                span,
+            },
+            chown: None,
+            chmod: None,
+            link: false,
+            parents: false,
+            exclude: Vec::new(),
+            checksum: None,
+            keep_git_dir: None,
+            unpack: None,
+        };
+        let digest = Digest::of(b"a");
+        let text = |step: &CopyStep, url: &str| of_url(step, &spanned(url), digest);
+        for (url, expected) in [
+            ("http://h/a", "\"a\" unpack false nameless false"),
+            (
+                "http://h/a%22%20b",
+                "\"a\\\" b\" unpack false nameless false",
+            ),
+            ("http://h/", "\"\" unpack false nameless true"),
+        ] {
+            assert_eq!(text(&step, url), format!("url {digest} {expected}"));
+        }
+        (step.unpack, step.destination.directory) = (Some(true), false);
+        let expected = format!("url {digest} \"\" unpack true nameless false");
+        assert_eq!(text(&step, "http://h/"), expected);
+        let parts = ["a".to_owned(), "b".to_owned()];
+        let plain = key(&step, &parts);
+        step.exclude = vec![spanned("a b")];
+        let excluding = key(&step, &parts);
+        assert_eq!(plain.parts()["elsewhere"], "a\nb");
+        assert_eq!(excluding.parts()["exclude"], "\"a b\"");
+        assert_eq!(excluding.differences(&plain), ["exclude"]);
+    }
 }

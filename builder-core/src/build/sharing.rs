@@ -8,11 +8,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::build::lending::Lenders;
 use crate::build::request::BuildRequest;
-use crate::cache::Blob;
 use crate::cache::shared::{
     CacheFrom, CacheMode, CacheTarget, CacheTo, LocalCache, LocalTarget, Mounts, Origin, Record,
-    RegistryCache, RegistryTarget, SharedCache, SharedTarget, mount_key,
+    RegistryCache, RegistryTarget, SharedCache, SharedTarget,
 };
+use crate::cache::{Blob, Key};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventSink};
@@ -121,13 +121,17 @@ impl<'a> Sharing<'a> {
         self.caches.iter().map(|source| &*source.from)
     }
 
-    /// What the caches that carry the cache mount `id` hold of it, in their order; each is asked when its turn comes.
-    pub(crate) fn mounts(&self, id: &str) -> impl Iterator<Item = Result<Option<SharedMount>>> {
-        let key = mount_key(id);
+    /// What the caches that carry the cache mount `id` hold under its key, in their order; each is asked when its turn
+    /// comes.
+    pub(crate) fn mounts(
+        &self,
+        id: &str,
+        key: &Key,
+    ) -> impl Iterator<Item = Result<Option<SharedMount>>> {
         let carriers = self.caches.iter();
         let carriers = carriers.filter(move |source| source.mounts.contains(id));
         carriers.map(move |source| {
-            let found = source.from.mount(&key)?;
+            let found = source.from.mount(key)?;
             Ok(found.map(|layers| SharedMount {
                 cache: source.name.clone(),
                 origin: source.from.origin(),
@@ -157,19 +161,17 @@ impl<'a> Sharing<'a> {
         named.flatten().map(String::as_str).collect()
     }
 
-    /// Exports a cache mount to the targets that ask for it; gives their names, where anything was written.
+    /// Exports the record of a cache mount to the targets that ask for it; gives their names, where anything was written.
     pub(crate) fn put_mount(
         &self,
         store: &Store,
         id: &str,
-        layers: Vec<Blob>,
+        record: &Record,
         anew: bool,
     ) -> Vec<&str> {
-        let key = mount_key(id);
-        let record = Record::Mount { key, layers };
         let asked = self.targets.iter();
         let asked = asked.filter(|target| target.mounts.contains(id));
-        let written = asked.filter(|target| target.put_record(store, &record, anew));
+        let written = asked.filter(|target| target.put_record(store, record, anew));
         written.map(|target| target.name.as_str()).collect()
     }
 

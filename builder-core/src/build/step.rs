@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::build::arrival::{self, Arrival};
+use crate::build::arrival::{self, Arrival, How, Origin};
 use crate::build::caching::{Asked, Made};
-use crate::build::copy::{self, CopyInput};
+use crate::build::copy::{self, CopyInput, Ground, Landing};
 use crate::build::finder::{Finder, Source};
-use crate::build::keys::{self, Reader};
+use crate::build::keys::{self, Place, Reader};
 use crate::build::layer::LayerMaker;
 use crate::build::revisit::{self, Addition};
 use crate::build::run::{self, RunInput, StageRoot};
 use crate::build::stage::Shared;
 use crate::build::workdir;
 use crate::cache::Key;
+use crate::cache::stat_index::Known;
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
@@ -61,7 +62,8 @@ pub(crate) fn layer(
         Step::Config => Ok(Made::Nothing),
         Step::Workdir(step) => {
             let asked = asked("WORKDIR");
-            let key = keys::workdir(&asked, so_far.layers, so_far.base, step);
+            let place = Place::new(&asked, so_far.layers, so_far.base);
+            let key = keys::workdir(&place, step);
             shared.caching.through(&asked, &key, |previous| {
                 workdir::execute(
                     step,
@@ -113,9 +115,7 @@ fn copy(
     let input = |unpack| CopyInput {
         step,
         source: source.tree(),
-        base: so_far.view,
         file: shared.file,
-        now: shared.now,
         remote: &shared.remote,
         unpack,
     };
@@ -125,16 +125,28 @@ fn copy(
         shared,
         directory: directory_of(finder, &source),
     };
-    let mut key = keys::copy(asked, so_far.layers, so_far.base, step);
+    let ground = Ground {
+        base: so_far.view,
+        file: shared.file,
+        now: shared.now,
+    };
+    let landing = Landing::of(step);
+    let place = Place::new(asked, so_far.layers, so_far.base);
+    let mut key = keys::copy(&place, &landing);
     if revisit::is_all_elsewhere(step) {
         let addition = Addition {
             asked,
             input: &whole,
+            landing: &landing,
+            ground: &ground,
             reader: &reader,
             maker: &|previous| maker(finder, planned, previous),
         };
         return addition.layer(key);
     }
+    let land = |arrivals: Vec<Arrival<'_>>, maker: LayerMaker<'_>| {
+        copy::execute(&landing, &ground, arrivals, maker)
+    };
     let memo = keys::selection(&source, step);
     let known = memo
         .as_ref()
@@ -143,7 +155,7 @@ fn copy(
         key.set("files", known.to_string());
         return caching.through(asked, &key, |previous| {
             let arrivals = arrival::collect(&whole, &heredocs)?;
-            copy::execute(&whole, arrivals, maker(finder, planned, previous)?)
+            land(arrivals, maker(finder, planned, previous)?)
         });
     }
     let arrivals = arrival::collect(&as_files, &heredocs)?;
@@ -154,8 +166,8 @@ fn copy(
     let make = |arrivals: Option<Vec<Arrival<'_>>>, previous: Option<&Descriptor>| {
         let maker = maker(finder, planned, previous)?.observed(observer.as_deref());
         match arrivals {
-            Some(arrivals) => copy::execute(&whole, arrivals, maker),
-            None => copy::execute(&whole, arrival::collect(&whole, &heredocs)?, maker),
+            Some(arrivals) => land(arrivals, maker),
+            None => land(arrival::collect(&whole, &heredocs)?, maker),
         }
     };
     if cold {
@@ -197,7 +209,11 @@ fn observer<'o>(
     let index = shared.caching.index(shared.store, directory)?;
     Ok(Some(Box::new(move |node: &Node, digest| {
         match node.stamp {
-            Some(stamp) => index.put(&node.entry.path, stamp, digest, keyed),
+            Some(stamp) => {
+                let xattrs = node.entry.xattrs.clone();
+                let known = Known { digest, xattrs };
+                index.put(&node.entry.path, stamp, known, keyed)
+            }
             None => Ok(()),
         }
     })))
@@ -214,7 +230,8 @@ fn run(
     let shared = finder.shared;
     let (network, hosts) = (shared.run.network_of(step), shared.run.host_names());
     let (layers, base) = (so_far.layers, so_far.base);
-    let mut key = keys::run(asked, layers, base, step, network, &hosts);
+    let place = Place::new(asked, layers, base);
+    let mut key = keys::run(&place, step, network, &hosts);
     let Some(bound) = bound(finder, step, &mut key)? else {
         return Ok(Made::Unknown);
     };
@@ -241,7 +258,7 @@ fn run(
     })
 }
 
-/// What the bind mounts of a step show; it becomes part of the key. None where that is a stage that would have to be
+/// What the bind mounts of a step show, and what its caches begin with; it becomes part of the key. None where that is a stage that would have to be
 /// built first, and nobody asked for that.
 fn bound(
     finder: &Finder<'_, '_, '_>,
@@ -263,7 +280,7 @@ fn bound(
     Ok(Some(bound))
 }
 
-/// The digest of what a bind mount shows.
+/// The digest of what a mount shows.
 fn mounted(finder: &Finder<'_, '_, '_>, source: &Source<'_>, path: &str) -> Result<Digest> {
     let caching = finder.shared.caching;
     let memo = keys::mounted(source, path);
@@ -283,7 +300,7 @@ fn mounted(finder: &Finder<'_, '_, '_>, source: &Source<'_>, path: &str) -> Resu
         shared: finder.shared,
         directory: directory_of(finder, source),
     };
-    let files = reader.tree(source.tree(), node)?;
+    let files = reader.mounted(source.tree(), node)?;
     if let Some(memo) = memo {
         caching.put_selection(&memo, files)?;
     }
@@ -316,8 +333,14 @@ pub(crate) fn layer_of(
         shared,
         directory: path,
     };
-    let mut key = keys::directory(&asked);
-    key.set("files", reader.tree(directory, root.clone())?.to_string());
+    let mut key = keys::directory(&Place::new(&asked, &[], 0));
+    let all = Arrival {
+        tree: Box::new(directory),
+        node: root.clone(),
+        how: How::Contents,
+        origin: Origin::Path,
+    };
+    key.set("files", reader.arrivals(&[all])?.to_string());
     shared.caching.through(&asked, &key, |previous| {
         let mut maker = LayerMaker::new(
             shared.store,

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::build::arrival::{Arrival, How};
+use crate::build::arrival::{Arrival, How, Origin};
 use crate::build::target::Target;
 use crate::error::Result;
 use crate::image_path::ImagePath;
@@ -29,7 +29,15 @@ pub(crate) fn redirect<'a>(
         match arrival.how {
             How::Unpacked(archive, None) => {
                 let place = target.directory()?;
-                split(&archive, &archive.root(), &place, base, &mut settled)?;
+                let origin = arrival.origin;
+                split(
+                    &archive,
+                    origin,
+                    &archive.root(),
+                    &place,
+                    base,
+                    &mut settled,
+                )?;
             }
             _ => settled.push(arrival),
         }
@@ -40,6 +48,7 @@ pub(crate) fn redirect<'a>(
 /// Puts what is below `node` at `place`, and each part that a link leads elsewhere at its own place.
 fn split(
     archive: &Arc<ArchiveTree>,
+    origin: Origin,
     node: &Node,
     place: &ImagePath,
     base: &dyn Tree,
@@ -62,9 +71,10 @@ fn split(
         tree: Box::new(tree),
         node: node.clone(),
         how: How::Unpacked(Arc::clone(archive), Some(place.clone())),
+        origin,
     });
     for (node, place) in led {
-        split(archive, &node, &place, base, settled)?;
+        split(archive, origin, &node, &place, base, settled)?;
     }
     Ok(())
 }

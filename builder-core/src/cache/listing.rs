@@ -1,6 +1,7 @@
 //! What a step reads of a tree, as a list: a line a file, with everything that counts and no time.
 //!
-//! Its digest is a part of the step's key. The list itself is kept, so that a later build can say which file differs.
+//! Its digest is a part of the step's key, and covers what the sources are beside their files: a directory's content and
+//! a file alone may be equal lists. The list itself is kept, so that a later build can say which file differs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -37,13 +38,24 @@ impl ListingWriter {
         })
     }
 
-    /// Adds a file; `shown` is its path for people. `content` is the digest of a regular file's bytes, and the path of its first name for another name
-    /// of one that was listed before.
+    /// Says what a source is, in a word of the key's, and the name that it brings along. All are told before any file,
+    /// and with them how many there are.
+    pub fn source(&mut self, kind: &str, name: &[u8]) {
+        self.bytes(b"source");
+        self.bytes(kind.as_bytes());
+        self.bytes(name);
+    }
+
+    /// Adds a file; `shown` is its path for people. `content` is the digest of a regular file's bytes, and the path of
+    /// its first name for another name of one that was listed before.
     ///
     /// # Errors
     /// Those of the store.
     pub fn push(&mut self, entry: &Entry, shown: &ImagePath, content: &str) -> Result<()> {
-        let path = shown.as_relative().escape_ascii_lossy();
+        let mut path = shown.as_relative().escape_ascii_lossy();
+        if path.is_empty() {
+            path.push('.');
+        }
         let kind = match &entry.kind {
             EntryKind::File { .. } | EntryKind::HardLink { .. } => "file".to_owned(),
             EntryKind::Directory => "dir".to_owned(),
@@ -51,7 +63,7 @@ impl ListingWriter {
             EntryKind::Fifo => "fifo".to_owned(),
             EntryKind::CharDevice { major, minor } => format!("char {major}:{minor}"),
             EntryKind::BlockDevice { major, minor } => format!("block {major}:{minor}"),
-            EntryKind::Socket => return Ok(()),
+            EntryKind::Socket => "socket".to_owned(),
         };
         let mut line = format!(
             "{path}\t{kind}\t{:o}\t{}:{}\t{content}",
@@ -64,12 +76,19 @@ impl ListingWriter {
         }
         line.push('\n');
         // The text shows odd bytes in a way that other names may have too: the digest is over the bytes themselves.
+        // The line says what follows it.
+        self.bytes(b"file");
         self.bytes(entry.path.as_relative());
-        if let EntryKind::Symlink { target } = &entry.kind {
-            self.bytes(target);
-        }
-        entry.xattrs.values().for_each(|value| self.bytes(value));
         self.bytes(line.as_bytes());
+        match &entry.kind {
+            EntryKind::Symlink { target } => self.bytes(target),
+            EntryKind::HardLink { target } => self.bytes(target.as_relative()),
+            _ => {}
+        }
+        for (name, value) in &entry.xattrs {
+            self.bytes(name);
+            self.bytes(value);
+        }
         self.buffer.extend_from_slice(line.as_bytes());
         if self.buffer.len() >= BUFFER {
             self.flush()?;
@@ -197,6 +216,57 @@ mod tests {
         );
         assert_eq!(compare(&store, &old, &new, 1).unwrap().len(), 1);
         assert!(compare(&store, &old, &Digest::of(b"gone"), 1).is_none());
+    }
+
+    #[test]
+    fn the_digest_of_a_list_is_about_all_that_it_tells() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let digest = |sources: &[(&str, &str)], kind: EntryKind, xattrs: &[(&str, &str)]| {
+            let mut writer = ListingWriter::new(&store).unwrap();
+            for (kind, name) in sources {
+                writer.source(kind, name.as_bytes());
+            }
+            let path = ImagePath::clean("a");
+            let mut entry = Entry::file(path.clone(), 1, 0o644, Timestamp::default());
+            entry.kind = kind;
+            for (name, value) in xattrs {
+                entry.xattrs.insert((*name).into(), (*value).into());
+            }
+            writer.push(&entry, &path, "x").unwrap();
+            writer.finish(&store).unwrap()
+        };
+        let (file, link) = (EntryKind::File { size: 1 }, |target: &[u8]| {
+            let target = target.to_vec();
+            EntryKind::Symlink { target }
+        });
+        let hard = |target: &[u8]| EntryKind::HardLink {
+            target: ImagePath::clean(target),
+        };
+        let one = &[("file", "a")][..];
+        let all = [
+            digest(one, file.clone(), &[]),
+            digest(&[], file.clone(), &[]),
+            digest(&[("file", "b")], file.clone(), &[]),
+            digest(&[("contents", "a")], file.clone(), &[]),
+            digest(&[("file", "a"), ("contents", "")], file.clone(), &[]),
+            digest(one, link(b"\xff"), &[]),
+            digest(one, link(b"\\xff"), &[]),
+            digest(one, hard(b"\xff"), &[]),
+            digest(one, hard(b"\\xff"), &[]),
+            digest(one, EntryKind::Socket, &[]),
+            digest(one, EntryKind::Fifo, &[]),
+            digest(one, file.clone(), &[("security.capability", "1")]),
+            digest(one, file.clone(), &[("security.capability", "2")]),
+            digest(one, file, &[("user.x", "1")]),
+        ];
+        let different: std::collections::BTreeSet<&Digest> = all.iter().collect();
+        assert_eq!(different.len(), all.len(), "{all:?}");
+        // What stands in shared caches: it changes with the version of the keys only.
+        assert_eq!(
+            all[0].to_string(),
+            "sha256:5fae72d3aa65365c575065b9bdd31dce60c7faf9f9c3fc31f23478f67ba1fa27"
+        );
     }
 
     #[test]

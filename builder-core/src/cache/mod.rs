@@ -63,7 +63,12 @@ pub struct Blob {
 /// Names a way of writing layers: what decides a blob's bytes beside the files.
 pub fn form(compression: Compression, epoch: Option<Timestamp>) -> String {
     let epoch = epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.seconds.to_string());
-    format!("{compression:?} epoch {epoch}")
+    let compression = match compression {
+        Compression::None => "none".to_owned(),
+        Compression::Gzip(level) => format!("gzip {level}"),
+        Compression::Zstd(level) => format!("zstd {level}"),
+    };
+    format!("{compression} epoch {epoch}")
 }
 
 const STEPS: &str = "steps";
@@ -223,6 +228,18 @@ mod tests {
             form: form.to_owned(),
             diff_id: DiffId(digest),
             descriptor: Descriptor::new(MediaType::LayerGzip, digest, 1),
+        }
+    }
+
+    #[test]
+    fn the_forms_of_layers_have_names_that_stay() {
+        let epoch = Some(Timestamp::from_seconds(5));
+        for (compression, epoch, expected) in [
+            (Compression::None, None, "none epoch none"),
+            (Compression::Gzip(5), epoch, "gzip 5 epoch 5"),
+            (Compression::Zstd(-3), None, "zstd -3 epoch none"),
+        ] {
+            assert_eq!(form(compression, epoch), expected);
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::shared::Record;
-use super::{Cache, Entry, STEPS};
+use super::{Cache, Entry, Key, STEPS};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::roots::bytes_of;
@@ -151,7 +151,15 @@ fn steps(store: &Store, tagged: &Marked, items: &mut Vec<Item>) -> Result<Marked
             .and_then(|name| name.to_str())
             .unwrap_or_default();
         let digest = format!("sha256:{name}").parse::<Digest>();
-        let Some(entry) = digest.ok().and_then(|digest| cache.read(&digest)) else {
+        let Ok(digest) = digest else {
+            continue;
+        };
+        let Some(entry) = cache.read(&digest) else {
+            // Damaged, or of another version of rbuild: nobody will find it.
+            let (name, lock) = (format!("{STEPS} {name}"), path.with_extension("lock"));
+            let bytes = std::fs::metadata(&path).map_or(0, |found| found.len());
+            let paths = vec![lock, path.clone()];
+            items.push(item(ItemKind::Note, name, bytes, &path, paths));
             continue;
         };
         let used = std::fs::metadata(&path).and_then(|found| found.modified());
@@ -234,7 +242,7 @@ fn shared_mounts(
         let record = record.and_then(|text| serde_json::from_slice::<Record>(&text).ok());
         let (mut bytes, mut paths, mut name) = (0, vec![path.clone()], String::new());
         if let Some(Record::Mount { key, layers }) = record {
-            name = key.parts().values().cloned().collect::<Vec<_>>().join(" ");
+            name = name_of_mount(&key);
             for blob in layers {
                 let digest = blob.descriptor.digest;
                 if owned.blobs.insert(digest) && !tagged.blobs.contains(&digest) {
@@ -246,6 +254,19 @@ fn shared_mounts(
         items.push(item(ItemKind::Mount, name, bytes, &path, paths));
     }
     Ok(())
+}
+
+/// A cache mount's id, and what else tells it from others.
+fn name_of_mount(key: &Key) -> String {
+    let (mut id, mut rest) = (String::new(), Vec::new());
+    for (name, value) in key.parts() {
+        match name.as_str() {
+            "cache mount" => id.clone_from(value),
+            "platform" => rest.push(value.clone()),
+            _ => rest.push(format!("{name} {value}")),
+        }
+    }
+    format!("{id} ({})", rest.join(", "))
 }
 
 fn mounts(store: &Store, items: &mut Vec<Item>) {

@@ -31,7 +31,17 @@ fn distance(one: &Key, other: &Key) -> usize {
         "base" | "steps" => 100,
         _ => 1,
     };
-    one.differences(other).iter().map(weight).sum()
+    telling(one, other).iter().map(weight).sum()
+}
+
+/// The parts in which two keys differ that are worth telling: the order of the variables is not, where one of them came,
+/// went or changed.
+fn telling(one: &Key, other: &Key) -> Vec<String> {
+    let mut names = one.differences(other);
+    if names.iter().any(|name| name.starts_with("env ")) {
+        names.retain(|name| name != "env");
+    }
+    names
 }
 
 /// In what a key differs from the most similar of `others`: same instruction, same platform, and most parts the same.
@@ -40,7 +50,7 @@ pub fn differences(key: &Key, others: impl Iterator<Item = Key>) -> Option<Vec<R
     let same = |other: &Key, name: &str| key.parts().get(name) == other.parts().get(name);
     let alike = others.filter(|other| same(other, "instruction") && same(other, "platform"));
     let nearest = alike.min_by_key(|other| distance(key, other))?;
-    let names = key.differences(&nearest);
+    let names = telling(key, &nearest);
     if names.is_empty() || 2 * names.len() > key.parts().len() {
         return None;
     }
@@ -96,7 +106,7 @@ impl Cache {
             return vec![Reason::New];
         };
         let mut reasons = Vec::new();
-        for name in key.differences(&nearest.key) {
+        for name in telling(key, &nearest.key) {
             let before = nearest.key.parts().get(&name).cloned();
             let now = key.parts().get(&name).cloned();
             let listed = LISTED.iter().any(|one| name.ends_with(one));

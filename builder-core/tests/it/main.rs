@@ -1,5 +1,6 @@
 //! The integration tests of builder-core, one binary.
 
+mod cache;
 mod dockerfile;
 #[path = "../../examples/build.rs"]
 mod example;

@@ -1,9 +1,11 @@
 //! RUN in each way in which it is executed.
 
+mod caches;
 mod container;
 mod debian;
 mod isolation;
 mod jail;
+mod keys;
 mod lifecycle;
 mod matrix;
 mod mounts;

@@ -59,12 +59,16 @@ const ROWS: &[(&str, &str)] = &[
         "[ \"$(stat -c '%a %u %g' /c)\" = '750 5 6' ] && echo 1 > /c/n && chown 7:8 /c/n && ln -s n /c/l && chown -h 9:9 /c/l",
     ),
     (
-        "--mount=type=cache,target=/d,id=@k",
+        "--mount=type=cache,target=/d,id=@k,gid=6,uid=5,mode=750",
         "[ \"$(stat -c '%u %g' /d/n)\" = '7 8' ] && [ \"$(stat -c '%u' /d/l)\" = 9 ]",
     ),
     (
-        "--mount=type=cache,target=/c,id=@k,sharing=locked",
+        "--mount=type=cache,target=/c,id=@k,sharing=locked,mode=0750,uid=5,gid=6",
         "[ \"$(cat /c/n)\" = 1 ]",
+    ),
+    (
+        "--mount=type=cache,target=/c,id=@k",
+        "[ \"$(stat -c '%a %u %g' /c)\" = '755 0 0' ] && [ ! -e /c/n ]",
     ),
     (
         "--mount=type=cache,target=/c,id=@p,sharing=private",
@@ -279,7 +283,7 @@ fn each_kind_is_seen_and_leaves_nothing() {
             found.push("the secret was shown".into());
         }
         // A second build finds the caches as they were left.
-        let line = "RUN --mount=type=cache,target=/c,id=ak [ \"$(stat -c '%u %g' /c/n) $(stat -c %u /c/l) $(cat /c/n)\" = '7 8 9 1' ]";
+        let line = "RUN --mount=type=cache,target=/c,id=ak,mode=0750,uid=5,gid=6 [ \"$(stat -c '%u %g' /c/n) $(stat -c %u /c/l) $(cat /c/n)\" = '7 8 9 1' ]";
         let again = way.build(&world, &format!("FROM bb\n{line}\n"), "--no-cache");
         if again.status != 0 {
             found.push(again.stderr);

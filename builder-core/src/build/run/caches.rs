@@ -1,11 +1,14 @@
-//! Cache mounts: directories of the store that outlive builds, by name, with the three ways of sharing.
+//! Cache mounts: directories of the store that outlive builds, by what they begin as, with the three ways of sharing.
+//!
+//! A cache is known by its id and by what it begins with: mode and owner, or the files of `from`. Who asks for another
+//! beginning gets another cache, as from BuildKit: what one user may write another could not.
 //!
 //! ```text
-//! cache/mounts/<recorded|native>/<digest of the id>.<number>/
+//! cache/mounts/<recorded|native>/<digest of the identity>.<number>/
 //!   data/     what is mounted
 //!   owners    the side table, where it isn't empty
 //!   lock      shared or exclusive: its users; exclusive: who deletes it
-//!   id        the name, for people
+//!   id        the identity, for people
 //!   used      its time is that of the last use
 //!   shared, shared.files  the form in which it travels, see `history.rs`
 //! ```
@@ -15,15 +18,97 @@ use std::path::{Path, PathBuf};
 
 use super::history::History;
 use super::mounts::Materials;
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::step::CacheSharing;
+use crate::plan::step::{CacheSharing, RunMountKind};
 use crate::sandbox::record::{OwnerEncoding, SideTable};
 use crate::store::lock::Mode;
 use crate::store::{Lock, Store};
 
 /// So long waits who finds that a cache was not filled after all.
 const AGAIN: std::time::Duration = std::time::Duration::from_millis(5);
+
+/// What tells one cache from others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Identity {
+    /// `id`.
+    pub(super) id: String,
+    /// Mode of a new one.
+    mode: u32,
+    /// Owner and group of a new one.
+    owner: (u32, u32),
+    /// The digest of the files that a new one begins with.
+    from: Option<Digest>,
+}
+
+impl Identity {
+    /// That of a mount whose `from` shows files with this digest; none for a mount that is no cache.
+    pub(super) fn of(kind: &RunMountKind, from: Option<Digest>) -> Option<Self> {
+        let RunMountKind::Cache {
+            id,
+            // It says who waits for whom, not for what.
+            sharing: _,
+            from: _,
+            source: _,
+            mode,
+            uid,
+            gid,
+        } = kind
+        else {
+            return None;
+        };
+        Some(Self {
+            id: id.clone(),
+            mode: *mode,
+            owner: (*uid, *gid),
+            from,
+        })
+    }
+
+    /// What it is beside its id, as far as it is not what a cache is without any field.
+    pub(super) fn beginning(&self) -> Vec<(&'static str, String)> {
+        let (uid, gid) = self.owner;
+        let mode = (self.mode != 0o755).then(|| format!("{:o}", self.mode));
+        let owner = (self.owner != (0, 0)).then(|| format!("{uid}:{gid}"));
+        let from = self.from.map(|from| from.to_string());
+        let parts = [("mode", mode), ("owner", owner), ("from", from)];
+        let parts = parts.into_iter();
+        parts
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect()
+    }
+
+    /// The name of its folders. That of a cache with nothing but an id is the digest of the id.
+    fn folder(&self) -> String {
+        let id = Digest::of(self.id.as_bytes());
+        let beginning = self.beginning();
+        if beginning.is_empty() {
+            return id.hex();
+        }
+        let mut hasher = Hasher::new();
+        hasher.update(id.as_bytes());
+        for (name, value) in beginning {
+            // No word of it has a line end.
+            hasher.update(format!("{name} {value}\n").as_bytes());
+        }
+        hasher.finish().hex()
+    }
+}
+
+/// For people: `/root/.cache`, `/root/.cache (owner 5:6)`.
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.id)?;
+        let words = self.beginning().into_iter();
+        let words: Vec<String> = words
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
+        if words.is_empty() {
+            return Ok(());
+        }
+        write!(f, " ({})", words.join(", "))
+    }
+}
 
 /// A cache in use.
 #[derive(Debug)]
@@ -46,8 +131,8 @@ pub(super) enum Found {
 /// Which cache, and how it is shared.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted<'a> {
-    /// Its name.
-    pub(super) id: &'a str,
+    /// Its identity.
+    pub(super) identity: &'a Identity,
     /// How it is shared.
     pub(super) sharing: CacheSharing,
     /// Whether nobody else may use it at the same time whatever it says, because it is moved into the root.
@@ -70,12 +155,16 @@ impl Cache {
         &self.folder
     }
 
-    /// Takes the first cache of a name as it is, if nobody uses it.
+    /// Takes the first cache of an identity as it is, if nobody uses it.
     ///
     /// # Errors
     /// Those of the store.
-    pub(super) fn find(store: &Store, encoding: OwnerEncoding, id: &str) -> Result<Found> {
-        let folder = folder_of(store, encoding, id, 0);
+    pub(super) fn find(
+        store: &Store,
+        encoding: OwnerEncoding,
+        identity: &Identity,
+    ) -> Result<Found> {
+        let folder = folder_of(store, encoding, identity, 0);
         if !folder.join("data").exists() {
             return Ok(Found::Absent);
         }
@@ -100,7 +189,7 @@ impl Cache {
     ) -> Result<Self> {
         let mut number = 0;
         let cache = loop {
-            let folder = folder_of(store, encoding, wanted.id, number);
+            let folder = folder_of(store, encoding, wanted.identity, number);
             make(&folder)?;
             let path = folder.join("lock");
             let lock = match wanted.sharing {
@@ -119,7 +208,7 @@ impl Cache {
                 continue;
             }
             let cache = Self { folder, lock };
-            cache.begin(wanted.id, fill)?;
+            cache.begin(wanted.identity, fill)?;
             if wanted.sharing == CacheSharing::Shared && !wanted.alone {
                 // Who filled it needs it alone no longer.
                 cache.lock.share(&path)?;
@@ -153,7 +242,7 @@ impl Cache {
         }
     }
 
-    fn begin(&self, id: &str, fill: Materials<'_>) -> Result<()> {
+    fn begin(&self, identity: &Identity, fill: Materials<'_>) -> Result<()> {
         if self.data().exists() {
             return Ok(());
         }
@@ -163,7 +252,7 @@ impl Cache {
         History::forget(&self.folder);
         let mut table = SideTable::default();
         fill(&new, &mut table)?;
-        write(&self.folder.join("id"), id.as_bytes())?;
+        write(&self.folder.join("id"), identity.to_string().as_bytes())?;
         self.save(&table)?;
         std::fs::rename(&new, self.data()).map_err(|error| trouble(&new, error))
     }
@@ -181,15 +270,14 @@ impl Cache {
     }
 }
 
-/// The folder of one of the caches of a name.
-fn folder_of(store: &Store, encoding: OwnerEncoding, id: &str, number: u32) -> PathBuf {
+/// The folder of one of the caches of an identity.
+fn folder_of(store: &Store, encoding: OwnerEncoding, identity: &Identity, number: u32) -> PathBuf {
     let encoding = match encoding {
         OwnerEncoding::Recorded => "recorded",
         OwnerEncoding::Native => "native",
     };
-    let name = Digest::of(id.as_bytes()).hex();
     let all = store.root().join("cache/mounts").join(encoding);
-    all.join(format!("{name}.{number}"))
+    all.join(format!("{}.{number}", identity.folder()))
 }
 
 fn make(path: &Path) -> Result<()> {
@@ -207,4 +295,49 @@ fn write(path: &Path, content: &[u8]) -> Result<()> {
 fn trouble(path: &Path, error: std::io::Error) -> Error {
     let message = format!("cannot make the cache mount's `{}`", path.display());
     Error::new(ErrorKind::Store, message).with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(mode: u32, owner: (u32, u32), from: Option<&[u8]>) -> Identity {
+        let kind = RunMountKind::Cache {
+            id: "/c".to_owned(),
+            sharing: CacheSharing::default(),
+            from: None,
+            source: "/".to_owned(),
+            mode,
+            uid: owner.0,
+            gid: owner.1,
+        };
+        Identity::of(&kind, from.map(Digest::of)).unwrap()
+    }
+
+    #[test]
+    fn every_beginning_is_another_cache() {
+        let all = [
+            (identity(0o755, (0, 0), None), "/c"),
+            (identity(0o700, (0, 0), None), "/c (mode 700)"),
+            (identity(0o755, (5, 0), None), "/c (owner 5:0)"),
+            (identity(0o755, (0, 5), None), "/c (owner 0:5)"),
+            (identity(0o700, (5, 6), None), "/c (mode 700, owner 5:6)"),
+            (
+                identity(0o755, (0, 0), Some(b"a")),
+                "/c (from sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb)",
+            ),
+            (
+                identity(0o755, (0, 0), Some(b"b")),
+                "/c (from sha256:3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d)",
+            ),
+        ];
+        for (number, (one, text)) in all.iter().enumerate() {
+            assert_eq!(one.to_string(), *text);
+            for (other, _) in &all[number + 1..] {
+                assert_ne!(one.folder(), other.folder());
+            }
+        }
+        // A cache of nothing but an id stays where it was before caches had more than that.
+        assert_eq!(all[0].0.folder(), Digest::of(b"/c").hex());
+    }
 }

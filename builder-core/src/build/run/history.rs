@@ -15,6 +15,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Blob;
+use crate::cache::key::VERSION;
 use crate::digest::{Digest, Hashing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::rootfs::Snapshot;
@@ -35,6 +36,8 @@ pub(super) struct History {
 /// The first file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Written {
+    /// The version of what follows, that of the records of shared caches: they name layers as these are named.
+    version: u32,
     layers: Vec<Blob>,
     files: Digest,
 }
@@ -45,6 +48,9 @@ impl History {
     pub(super) fn load(store: &Store, folder: &Path) -> Option<Self> {
         let text = std::fs::read(folder.join(LAYERS)).ok()?;
         let written: Written = serde_json::from_slice(&text).ok()?;
+        if written.version != VERSION {
+            return None;
+        }
         let mut layers = written.layers.iter().map(|blob| &blob.descriptor);
         let here = |digest: &Digest| store.blob_size(digest).ok().flatten();
         if !layers.all(|blob| here(&blob.digest) == Some(blob.size)) {
@@ -69,7 +75,12 @@ impl History {
         let file = out.inner.into_inner();
         let file = file.map_err(|error| lost(error.into_error()))?;
         let layers = self.layers.clone();
-        let written = Written { layers, files };
+        let version = VERSION;
+        let written = Written {
+            version,
+            layers,
+            files,
+        };
         let text = crate::oci::json::to_bytes("the layers of a cache mount", &written)?;
         let mut head: TemporaryFile = store.temporary_file()?;
         head.write_all(&text).map_err(lost)?;

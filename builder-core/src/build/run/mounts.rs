@@ -8,12 +8,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::RunInput;
-use super::caches::{Cache, Wanted};
+use super::caches::{Cache, Identity, Wanted};
 use super::root::with_layouts;
 use super::ssh::SshServer;
 use super::travel;
 use crate::build::finder::Source;
-use crate::build::keys::bound_name;
+use crate::build::keys::{bound, bound_name};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image_path::ImagePath;
@@ -52,7 +52,7 @@ pub(super) struct World {
     /// Variables: secrets, and the ssh agent's socket.
     pub(super) env: Vec<(String, String)>,
     tables: Vec<Bytes>,
-    caches: BTreeMap<String, Cache>,
+    caches: BTreeMap<Identity, Cache>,
     shared: Vec<Arc<Laid>>,
     agents: Vec<SshServer>,
 }
@@ -113,10 +113,14 @@ fn add(
         RunMountKind::Bind { from, source } => {
             Some(bind(input, from, source, read_only, place, world)?)
         }
-        RunMountKind::Cache { id, .. } => world.caches.get(id).map(|cache| MountKind::Bind {
-            source: cache.data().into(),
-            read_only,
-        }),
+        RunMountKind::Cache { .. } => {
+            let identity = identity(input, mount);
+            let cache = identity.and_then(|identity| world.caches.get(&identity));
+            cache.map(|cache| MountKind::Bind {
+                source: cache.data().into(),
+                read_only,
+            })
+        }
         RunMountKind::Tmpfs { size } => Some(MountKind::Tmpfs { size: *size }),
         RunMountKind::Secret {
             id,
@@ -286,34 +290,38 @@ fn shared(
     Ok(laid)
 }
 
-/// Takes the caches of a step, in the order of their names: two steps that wait for each other's would wait forever.
+/// Takes the caches of a step, in the order of their identities: two steps that wait for each other's would wait forever.
 fn take_caches(input: &RunInput<'_, '_>, world: &mut World) -> Result<()> {
     let mounts = input.step.mounts.iter();
-    let named: BTreeMap<&str, &RunMount> = mounts
-        .filter_map(|mount| match &mount.kind {
-            RunMountKind::Cache { id, .. } => Some((id.as_str(), mount)),
-            _ => None,
-        })
+    let named: BTreeMap<Identity, &RunMount> = mounts
+        .filter_map(|mount| Some((identity(input, mount)?, mount)))
         .collect();
-    for (id, mount) in named {
-        let cache = cache(input, &mount.kind, id);
+    for (identity, mount) in named {
+        let cache = cache(input, &mount.kind, &identity);
         let cache = cache.map_err(|error| error.at(input.shared.file, mount.span))?;
         world.tables.push(cache.owners().into());
-        world.caches.insert(id.to_owned(), cache);
+        world.caches.insert(identity, cache);
     }
     Ok(())
 }
 
+/// The identity of a cache; none for another mount. What `from` shows is what the step's key says of it.
+fn identity(input: &RunInput<'_, '_>, mount: &RunMount) -> Option<Identity> {
+    let bound = bound(mount).map(|(from, path)| bound_name(from, path));
+    let from = bound.and_then(|name| input.bound.get(&name).copied());
+    Identity::of(&mount.kind, from)
+}
+
 /// `type=cache`.
-fn cache(input: &RunInput<'_, '_>, kind: &RunMountKind, id: &str) -> Result<Cache> {
+fn cache(input: &RunInput<'_, '_>, kind: &RunMountKind, identity: &Identity) -> Result<Cache> {
     let RunMountKind::Cache {
+        id: _,
         sharing,
         from,
         source,
         mode,
         uid,
         gid,
-        ..
     } = kind
     else {
         let message = "a mount that is no cache";
@@ -321,13 +329,13 @@ fn cache(input: &RunInput<'_, '_>, kind: &RunMountKind, id: &str) -> Result<Cach
     };
     let encoding = input.runner.encoding();
     let wanted = Wanted {
-        id,
+        identity,
         sharing: *sharing,
         alone: matches!(input.runner.choice.mode, Mode::Chroot { .. }),
     };
-    travel::note_use(input.runner, id);
+    travel::note_use(input.runner, identity);
     let mut fill = |place: &Path, table: &mut SideTable| match from {
-        _ if travel::import(input, id, place, table)? => Ok(()),
+        _ if travel::import(input, identity, place, table)? => Ok(()),
         Some(from) => {
             let found = input.sources.source(from)?;
             let path = find(found.tree(), source)?;

@@ -10,14 +10,15 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::{MutexGuard, PoisonError};
 
-use super::caches::{Cache, Found};
+use super::caches::{Cache, Found, Identity};
 use super::history::History;
 use super::root::with_layouts;
 use super::{RunInput, Runner};
 use crate::build::layer::append;
 use crate::build::sharing::{SharedMount, Sharing};
 use crate::build::stage::Shared;
-use crate::cache::{self, Blob};
+use crate::cache::shared::{Record, mount_key};
+use crate::cache::{self, Blob, Key};
 use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -36,17 +37,17 @@ const MOST_LAYERS: usize = 8;
 /// So many bytes of files that are gone or replaced are carried along in any case.
 const SLACK: u64 = 1 << 20;
 
-/// The cache mounts that a build used, by their ids; whether what a shared cache has of one turned out to be spoilt.
-pub(super) type UsedMounts = std::sync::Mutex<BTreeMap<String, bool>>;
+/// The cache mounts that a build used; whether what a shared cache has of one turned out to be spoilt.
+pub(super) type UsedMounts = std::sync::Mutex<BTreeMap<Identity, bool>>;
 
-fn used<'r>(runner: &'r Runner<'_>) -> MutexGuard<'r, BTreeMap<String, bool>> {
+fn used<'r>(runner: &'r Runner<'_>) -> MutexGuard<'r, BTreeMap<Identity, bool>> {
     let used = runner.used_mounts.lock();
     used.unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Remembers that a RUN uses a cache mount.
-pub(super) fn note_use(runner: &Runner<'_>, id: &str) {
-    used(runner).entry(id.to_owned()).or_default();
+pub(super) fn note_use(runner: &Runner<'_>, identity: &Identity) {
+    used(runner).entry(identity.clone()).or_default();
 }
 
 /// Fills the directory of a new cache mount, which doesn't exist yet, with what the first shared cache has that carries
@@ -56,16 +57,17 @@ pub(super) fn note_use(runner: &Runner<'_>, id: &str) {
 /// An interrupt; a directory that can't be deleted.
 pub(super) fn import(
     input: &RunInput<'_, '_>,
-    id: &str,
+    identity: &Identity,
     place: &Path,
     table: &mut SideTable,
 ) -> Result<bool> {
     let sharing = input.shared.caching.sharing;
-    if !sharing.imports(id) {
+    if !sharing.imports(&identity.id) {
         return Ok(false);
     }
+    let id = &identity.id;
     let tell = |message| input.shared.events.send(Event::Notice { message });
-    for found in sharing.mounts(id) {
+    for found in sharing.mounts(id, &key(identity)) {
         input.shared.interrupt.check()?;
         let filled = match found {
             Ok(None) => continue,
@@ -82,7 +84,7 @@ pub(super) fn import(
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
             Err(error) => {
-                used(input.runner).insert(id.to_owned(), true);
+                used(input.runner).insert(identity.clone(), true);
                 *table = SideTable::default();
                 if place.exists() {
                     crate::store::remove_tree(place).map_err(|error| trouble(place, error))?;
@@ -99,6 +101,11 @@ pub(super) fn import(
         "the cache mount `{id}` begins as a new one: no shared cache has it"
     ));
     Ok(false)
+}
+
+/// What a cache mount is known by in shared caches.
+fn key(identity: &Identity) -> Key {
+    mount_key(&identity.id, &identity.beginning())
 }
 
 /// The folder of a cache mount, from the directory that is being filled in it.
@@ -146,21 +153,24 @@ pub(crate) fn export(shared: &Shared<'_>, sharing: &Sharing<'_>) {
         return;
     };
     let mounts = std::mem::take(&mut *used(runner));
-    for (id, spoilt) in mounts {
-        if !sharing.exports(&id) {
+    for (identity, spoilt) in mounts {
+        let id = &identity.id;
+        if !sharing.exports(id) {
             continue;
         }
-        match packed(shared, runner, &id) {
+        match packed(shared, runner, &identity) {
             Ok(Some(layers)) => {
                 let count = layers.len();
-                for target in sharing.put_mount(shared.store, &id, layers, spoilt) {
+                let key = key(&identity);
+                let record = Record::Mount { key, layers };
+                for target in sharing.put_mount(shared.store, id, &record, spoilt) {
                     let message =
                         format!("the cache mount `{id}` went to `{target}` (layers: {count})");
                     shared.events.send(Event::Notice { message });
                 }
             }
             Ok(None) => {}
-            Err(error) => sharing.fail_mount(&id, &error),
+            Err(error) => sharing.fail_mount(id, &error),
         }
     }
 }
@@ -185,9 +195,14 @@ fn tell_unknown(shared: &Shared<'_>, sharing: &Sharing<'_>) {
 }
 
 /// The layers that a cache mount is now; none where there is nothing to export.
-fn packed(shared: &Shared<'_>, runner: &Runner<'_>, id: &str) -> Result<Option<Vec<Blob>>> {
-    let tell = |message| shared.events.send(Event::Notice { message });
-    let cache = match Cache::find(shared.store, runner.encoding(), id)? {
+fn packed(
+    shared: &Shared<'_>,
+    runner: &Runner<'_>,
+    identity: &Identity,
+) -> Result<Option<Vec<Blob>>> {
+    let (id, events) = (&identity.id, shared.events);
+    let tell = |message| events.send(Event::Notice { message });
+    let cache = match Cache::find(shared.store, runner.encoding(), identity)? {
         Found::Free(cache) => cache,
         Found::Absent => return Ok(None),
         Found::Busy => {
@@ -203,7 +218,7 @@ fn packed(shared: &Shared<'_>, runner: &Runner<'_>, id: &str) -> Result<Option<V
         runner,
         cache: &cache,
         table: &table,
-        id,
+        identity,
     };
     let (history, left_out) = mount.pack()?;
     if left_out > 0 {
@@ -222,7 +237,7 @@ struct Mount<'a> {
     runner: &'a Runner<'a>,
     cache: &'a Cache,
     table: &'a SideTable,
-    id: &'a str,
+    identity: &'a Identity,
 }
 
 impl Mount<'_> {
@@ -250,7 +265,7 @@ impl Mount<'_> {
             epoch: None,
             ..shared.options
         };
-        let description = format!("the cache mount `{}`", self.id);
+        let description = format!("the cache mount `{}`", self.identity);
         let base = View::new(shared.store, &layers(&before.layers), description)
             .with_source(shared.source);
         let mut sink = Sink {

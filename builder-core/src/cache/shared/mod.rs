@@ -80,12 +80,15 @@ impl Mounts {
     }
 }
 
-/// What a cache mount is known by, wherever it lies: its id, and the platform of the machines that fill it, because what
-/// compilers leave behind is of no use on another one.
-pub fn mount_key(id: &str) -> Key {
+/// What a cache mount is known by, wherever it lies: its id, what else it begins as, and the platform of the machines that
+/// fill it, because what compilers leave behind is of no use on another one.
+pub fn mount_key(id: &str, beginning: &[(&'static str, String)]) -> Key {
     let mut key = Key::default();
     key.set("cache mount", id);
     key.set("platform", Platform::host().to_string());
+    for (name, value) in beginning {
+        key.set(*name, value);
+    }
     key
 }
 

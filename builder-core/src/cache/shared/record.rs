@@ -28,7 +28,7 @@ pub enum Record {
     },
     /// What a cache mount holds.
     Mount {
-        /// [`mount_key`](super::mount_key) of its id.
+        /// [`mount_key`](super::mount_key) of its identity.
         key: Key,
         /// Its layers, the lowest first.
         layers: Vec<Blob>,
@@ -178,7 +178,7 @@ mod tests {
             descriptor: Descriptor::of(MediaType::LayerGzip, text.as_bytes()),
         });
         Record::Mount {
-            key: crate::cache::shared::mount_key(id),
+            key: crate::cache::shared::mount_key(id, &[]),
             layers: layers.collect(),
         }
     }
@@ -195,6 +195,43 @@ mod tests {
         ] {
             assert_eq!(new.is_covered_by(&old), covered, "{new:?} by {old:?}");
         }
+    }
+
+    /// What stands in registries and images: it changes with the version of the keys only.
+    #[test]
+    fn the_text_of_a_record_stays() {
+        let digest = Digest::of(b"x");
+        let mut key = Key::default();
+        key.set("command", "true");
+        let selection = Record::Selection { key, files: digest };
+        for (record, expected) in [
+            (
+                step("a", &["x"]),
+                r#"{"step":{"key":{"version":2,"parts":{"command":"true"}},"identity":"sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb","blobs":[{"form":"x","diff_id":"sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb","descriptor":{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881","size":1}}]}}"#,
+            ),
+            (
+                selection,
+                r#"{"selection":{"key":{"version":2,"parts":{"command":"true"}},"files":"sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"}}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&record).unwrap(), expected);
+        }
+        let beginning = [("mode", "700".to_owned()), ("owner", "5:6".to_owned())];
+        let key = crate::cache::shared::mount_key("/c", &beginning);
+        let parts: Vec<&str> = key.parts().keys().map(String::as_str).collect();
+        assert_eq!(parts, ["cache mount", "mode", "owner", "platform"]);
+    }
+
+    /// Records of the keys' first version, as they lie in registries and images, are none.
+    #[test]
+    fn records_of_old_keys_are_left_out() {
+        let mut value = serde_json::to_value([step("a", &["x"]), mount("m", &["x"])]).unwrap();
+        assert_eq!(parse_list(&value).len(), 2);
+        for (number, kind) in ["step", "mount"].into_iter().enumerate() {
+            let key = value[number][kind]["key"].as_object_mut().unwrap();
+            key.remove("version");
+        }
+        assert_eq!(parse_list(&value).len(), 0);
     }
 
     #[test]
