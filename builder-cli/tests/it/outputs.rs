@@ -107,6 +107,33 @@ fn a_path_alone_is_a_tree() {
     assert!(world.path("tree/w/folder/text").is_file());
 }
 
+/// A pipe, and a link, are written to and stay what they are; the default output touches neither.
+#[test]
+fn what_is_no_file_is_written_through() {
+    let world = some_files();
+    let (pipe, link) = (world.path("out/pipe"), world.path("out/link"));
+    let kind = rustix::fs::FileType::Fifo;
+    let mode = rustix::fs::Mode::RWXU;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
+    std::os::unix::fs::symlink("real", &link).unwrap();
+    fs::write(world.path("out/real"), "").unwrap();
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read(pipe).unwrap()
+    });
+    world
+        .line("-o type=tar,dest=@/out/pipe -o type=tar,dest=@/out/link @/context")
+        .exits(0);
+    let read = reader.join().unwrap();
+    assert!(files_of_tar(&read).contains_key(&b"/w/folder/text"[..]));
+    assert_eq!(fs::read(world.path("out/real")).unwrap(), read);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(!fs::symlink_metadata(&pipe).unwrap().is_file());
+    world.line("-t pipe @/context").exits(0);
+    fs::rename(&pipe, world.path("out/pipe.tar")).unwrap();
+    world.line("-t pipe @/context").exits(8).says("it stays");
+}
+
 #[test]
 fn outputs_that_can_not_be_are_refused_before_the_work() {
     for (spec, status, words) in [
@@ -119,6 +146,8 @@ fn outputs_that_can_not_be_are_refused_before_the_work() {
         ("type=registry", 2, "push"),
         ("dest=x", 2, "no type"),
         ("type=tar", 2, "dest"),
+        ("type=local,dest=/", 8, "the root of this machine"),
+        ("type=oci-dir,dest=/", 8, "the root of this machine"),
         ("- -o type=oci,dest=-", 2, "standard output"),
     ] {
         let world = some_files();

@@ -5,6 +5,7 @@
 
 mod archive;
 mod layout;
+mod place;
 pub mod record;
 mod rootfs;
 mod whole_file;
@@ -23,6 +24,7 @@ use crate::reference::Reference;
 use crate::store::Store;
 use crate::timestamp::Timestamp;
 use archive::Flavour;
+use place::Place;
 use whole_file::WholeFile;
 
 /// What is written.
@@ -132,6 +134,11 @@ pub fn check(output: &Output) -> Result<()> {
             )
             .with_help("choose another `dest=`"))
         }
+        OutputKind::OciDirectory | OutputKind::Local if is_root(path) => Err(Error::new(
+            ErrorKind::Output,
+            format!("`{shown}` is the root of this machine; nothing is written there"),
+        )
+        .with_help("choose another `dest=`")),
         OutputKind::OciDirectory | OutputKind::Local => Ok(()),
         _ if path.is_dir() => Err(Error::new(
             ErrorKind::Output,
@@ -153,9 +160,8 @@ pub fn check(output: &Output) -> Result<()> {
                 )
                 .with_help("create the directory first"));
             }
-            let foreign =
-                !replace && File::open(path).is_ok_and(|file| !archive::is_image_archive(file));
-            if foreign {
+            place::find(path)?;
+            if !replace && is_foreign(path) {
                 return Err(Error::new(
                     ErrorKind::Output,
                     format!("`{shown}` is there and is no image archive; it stays"),
@@ -164,6 +170,22 @@ pub fn check(output: &Output) -> Result<()> {
             }
             Ok(())
         }
+    }
+}
+
+fn is_root(path: &Path) -> bool {
+    path.canonicalize()
+        .is_ok_and(|path| path.parent().is_none())
+}
+
+/// Whether something is there that is no image archive. Only a file is opened: a pipe would be waited for.
+fn is_foreign(path: &Path) -> bool {
+    match path.symlink_metadata() {
+        Ok(found) if found.is_file() => {
+            File::open(path).is_ok_and(|file| !archive::is_image_archive(file))
+        }
+        Ok(_) => true,
+        Err(_) => false,
     }
 }
 
@@ -199,7 +221,7 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// Writes a file under its name, unless it is there as it would be written.
+/// Writes a file under its name, unless it is there as it would be written; or into what is there and is no file.
 fn write_path(
     store: &Store,
     bundle: &Bundle<'_>,
@@ -208,6 +230,14 @@ fn write_path(
     events: &dyn EventSink,
     interrupt: &Interrupt,
 ) -> Result<u64> {
+    let place = match place::find(path)? {
+        Place::Name(place) => place,
+        Place::Through => {
+            let mut file = place::open(path, interrupt)?;
+            return write_file(store, bundle, kind, &mut file, events, interrupt);
+        }
+    };
+    let path = place.as_path();
     let content = bundle.content(kind);
     if let Some(bytes) = record::holds(store, path, &content) {
         return Ok(bytes);

@@ -11,7 +11,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use super::chain::{Chain, Dir, READING, WRITING};
-use super::overlay::set_opaque;
+use super::overlay::{is_opaque, set_opaque};
 use super::unpack::Unpacker;
 use super::{compare, trouble};
 use crate::digest::Digest;
@@ -75,6 +75,10 @@ impl Layouts<'_> {
             let lower = self.lower(&layers[..count])?;
             // The kernel takes no directory twice. The upper of two equal layers says all that the lower one does.
             lowers.retain(|one| one.tree != lower.tree);
+            // An overlay ignores the mark at its root: what it hides is left out.
+            if hides_all_below(&lower.tree)? {
+                lowers.clear();
+            }
             lowers.push(lower);
         }
         Ok(lowers)
@@ -331,6 +335,13 @@ fn directory_entry(record: Record, view: &View<'_>, target: Target) -> Result<En
         || Entry::directory(path, Timestamp::default()),
         |node| node.entry,
     ))
+}
+
+/// Whether a laid out layer is opaque at its root.
+fn hides_all_below(tree: &Path) -> Result<bool> {
+    let root = ImagePath::root();
+    let directory = Dir::open_root(tree, READING).map_err(trouble("open", tree, &root))?;
+    is_opaque(&directory).map_err(trouble("read", tree, &root))
 }
 
 fn laid_out(path: &Path) -> LaidOut {

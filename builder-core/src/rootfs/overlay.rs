@@ -187,7 +187,7 @@ fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-fn is_opaque(directory: &Dir) -> rustix::io::Result<bool> {
+pub(super) fn is_opaque(directory: &Dir) -> rustix::io::Result<bool> {
     use rustix::io::Errno;
     let mut value = [0_u8; 8];
     match rustix::fs::fgetxattr(directory, OPAQUE, &mut value) {

@@ -585,6 +585,34 @@ fn hide(path: PathBuf) {
     rustix::fs::mknodat(CWD, path, FileType::CharacterDevice, Mode::empty(), 0).unwrap();
 }
 
+/// An overlay ignores the mark at its root, so the layers that it hides must not be in it.
+#[test]
+fn an_opaque_root_hides_every_layer_below() {
+    for encoding in encodings() {
+        let world = World::new();
+        let below = world.layer(&["f /hidden 644 0 x"]);
+        let opaque = world.layer(&["o /", "f /only 644 0 x"]);
+        let above = world.layer(&["f /above 644 0 x"]);
+        for layers in [
+            vec![below.clone(), opaque.clone(), above.clone()],
+            vec![opaque.clone(), above.clone()],
+        ] {
+            // The second time they are laid out already.
+            for _ in 0..2 {
+                let lowers = world.with(*encoding, |layouts| layouts.lowers(&layers).unwrap());
+                let names: Vec<_> = lowers
+                    .iter()
+                    .map(|lower| {
+                        let mut names = fs::read_dir(&lower.tree).unwrap();
+                        names.next().unwrap().unwrap().file_name()
+                    })
+                    .collect();
+                assert_eq!(names, ["only", "above"]);
+            }
+        }
+    }
+}
+
 fn make_opaque(path: PathBuf) {
     overlay::set_opaque(fs::File::open(path).unwrap().as_fd()).unwrap();
 }
