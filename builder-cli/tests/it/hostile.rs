@@ -1,9 +1,12 @@
 //! Archives made to do harm, as ADD and as a build context.
 
 use std::fs;
+use std::path::Path;
 
 use test_support::archive::{Member, Packing, pack, tar};
+use test_support::image::Base;
 use test_support::tarball::Image;
+use test_support::tools::run;
 use test_support::world::World;
 
 use crate::world;
@@ -193,5 +196,44 @@ fn nothing_leaves_the_image_and_nothing_of_the_host_enters() {
                 "{name}"
             );
         }
+    }
+}
+
+/// What is no regular file in a layout is refused at once: a pipe would be waited for, and a device has no end.
+#[test]
+fn a_layout_of_pipes_and_devices_is_refused() {
+    let spoil: &[(&str, &str)] = &[
+        ("a pipe as the index", "rm index.json; mkfifo index.json"),
+        ("a device as the index", "ln -sf /dev/zero index.json"),
+        (
+            "pipes as blobs",
+            "for b in blobs/sha256/*; do rm $b; mkfifo $b; done",
+        ),
+        (
+            "devices as blobs",
+            "for b in blobs/sha256/*; do ln -sf /dev/zero $b; done",
+        ),
+        (
+            "blobs without end",
+            "for b in blobs/sha256/*; do head -c 9000000 /dev/zero >> $b; done",
+        ),
+    ];
+    for (name, script) in spoil {
+        let world = bounded();
+        Base::new(vec![Member::file("f", "x")]).write(&world.path("layout"));
+        world.write("context/Dockerfile", "FROM base\nCOPY Dockerfile /\n");
+        let layout = world.path("layout");
+        let script = format!("cd {}; {script}", layout.display());
+        run(Path::new("/bin/sh"), &["-c", &script]);
+        let outcome = world.line(
+            "--build-context base=oci-layout://@/layout -o type=local,dest=@/out/o @/context",
+        );
+        assert!(
+            [5, 7].contains(&outcome.status),
+            "{name}: {} {}",
+            outcome.status,
+            outcome.stderr
+        );
+        assert!(!world.path("out/o").exists(), "{name}");
     }
 }

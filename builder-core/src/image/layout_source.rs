@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::base::{MAX_DOCUMENT_BYTES, choose_manifest};
@@ -51,7 +53,7 @@ impl LayoutSource {
         let place = if std::fs::metadata(path).map_err(problem)?.is_dir() {
             Place::Directory
         } else {
-            let file = File::open(path).map_err(problem)?;
+            let file = open_file(path).map_err(problem)?;
             let members = members(&file).map_err(problem)?;
             Place::Tarball(file, members)
         };
@@ -158,7 +160,9 @@ impl LayoutSource {
         if store.contains(&blob.digest)? {
             return Ok(());
         }
-        let mut from = self.open_member(&format!("blobs/sha256/{}", blob.digest.hex()))?;
+        let from = self.open_member(&format!("blobs/sha256/{}", blob.digest.hex()))?;
+        // One byte too many is enough to see that it is not what it should be.
+        let mut from = from.take(blob.size.saturating_add(1));
         let mut to = store.blob_writer()?;
         io::copy(&mut from, &mut to).map_err(|error| {
             let message = format!(
@@ -186,7 +190,7 @@ impl LayoutSource {
             Place::Directory => {
                 let path = self.path.join(name);
                 Ok(Box::new(
-                    File::open(&path).map_err(|error| unreadable(&path, error))?,
+                    open_file(&path).map_err(|error| unreadable(&path, error))?,
                 ))
             }
             Place::Tarball(file, members) => match members.get(name.as_bytes()) {
@@ -203,6 +207,17 @@ impl LayoutSource {
             },
         }
     }
+}
+
+/// Opens a regular file, or what a link to one leads to. A pipe would be waited for, and a device may have no end.
+fn open_file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    let message = "it is no regular file";
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
 
 /// Where the regular files of a tarball lie. Only its headers are read.

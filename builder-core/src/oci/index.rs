@@ -85,8 +85,24 @@ impl ImageIndex {
     }
 
     /// Reads an index; `what` names it in an error.
+    ///
+    /// # Errors
+    /// [`json::Error::Read`], and [`json::Error::Ambiguous`] for one that is a manifest as well.
     pub fn from_bytes(what: &str, bytes: &[u8]) -> Result<Self, json::Error> {
-        json::from_bytes(what, bytes)
+        let index: Self = json::from_bytes(what, bytes)?;
+        let is_there = |name: &str| index.extra.get(name).is_some_and(|one| !one.is_null());
+        let field = match &index.media_type {
+            Some(kind) if kind.is_manifest() => "mediaType",
+            _ if is_there("layers") => "layers",
+            _ if is_there("config") => "config",
+            _ => return Ok(index),
+        };
+        Err(json::Error::Ambiguous {
+            what: what.to_owned(),
+            one: "an index",
+            field,
+            other: "an image manifest",
+        })
     }
 }
 

@@ -19,6 +19,20 @@ pub enum Error {
         /// Where and why.
         source: serde_json::Error,
     },
+    /// A document that is a manifest to one reader and an index to another (CVE-2021-41190).
+    #[error(
+        "{what} is ambiguous: it says that it is {one}, and has `{field}`, which belongs to {other}"
+    )]
+    Ambiguous {
+        /// What it should have been.
+        what: String,
+        /// What it says it is.
+        one: &'static str,
+        /// The field, or `mediaType`.
+        field: &'static str,
+        /// What has such a field.
+        other: &'static str,
+    },
     /// A value that JSON has no form for: a bug.
     #[error("{what} has no form in JSON")]
     Write {
@@ -32,7 +46,7 @@ pub enum Error {
 impl From<Error> for crate::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
-            Error::Read { .. } => ErrorKind::BaseImage,
+            Error::Read { .. } | Error::Ambiguous { .. } => ErrorKind::BaseImage,
             Error::Write { .. } => ErrorKind::Internal,
         };
         let message = error.to_string();
@@ -40,6 +54,8 @@ impl From<Error> for crate::Error {
             Error::Read { source, .. } | Error::Write { source, .. } => {
                 Self::new(kind, message).with_source(source)
             }
+            Error::Ambiguous { .. } => Self::new(kind, message)
+                .with_help("tools would disagree about what it is; have the image pushed anew"),
         }
     }
 }

@@ -63,7 +63,79 @@ impl ImageManifest {
     }
 
     /// Reads a manifest; `what` names it in an error.
+    ///
+    /// # Errors
+    /// [`json::Error::Read`], and [`json::Error::Ambiguous`] for one that is an index as well.
     pub fn from_bytes(what: &str, bytes: &[u8]) -> Result<Self, json::Error> {
-        json::from_bytes(what, bytes)
+        let manifest: Self = json::from_bytes(what, bytes)?;
+        let names_manifests = manifest
+            .extra
+            .get("manifests")
+            .is_some_and(|one| !one.is_null());
+        let field = match &manifest.media_type {
+            Some(kind) if kind.is_index() => "mediaType",
+            _ if names_manifests => "manifests",
+            _ => return Ok(manifest),
+        };
+        Err(json::Error::Ambiguous {
+            what: what.to_owned(),
+            one: "an image manifest",
+            field,
+            other: "an index",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::index::ImageIndex;
+
+    /// A document is one thing: what says that it is a manifest and an index is neither (CVE-2021-41190).
+    #[test]
+    fn a_document_is_a_manifest_or_an_index() {
+        let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let config = format!(
+            r#""config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{digest}","size":2}}"#
+        );
+        let kind =
+            |kind: &str| format!(r#""mediaType":"application/vnd.oci.image.{kind}.v1+json""#);
+        for (fields, manifest, index) in [
+            (format!(r#"{config},"layers":[]"#), true, false),
+            (r#""manifests":[]"#.to_owned(), false, true),
+            (
+                format!(r#"{config},"layers":[],"manifests":[]"#),
+                false,
+                false,
+            ),
+            (
+                format!(r#"{config},"layers":[],"manifests":null"#),
+                true,
+                false,
+            ),
+            (r#""manifests":[],"layers":[]"#.to_owned(), false, false),
+            (
+                r#""manifests":[],"layers":null,"config":null"#.to_owned(),
+                false,
+                true,
+            ),
+            (
+                format!(r#"{},{config},"layers":[]"#, kind("index")),
+                false,
+                false,
+            ),
+            (
+                format!(r#"{},"manifests":[]"#, kind("manifest")),
+                false,
+                false,
+            ),
+            (format!(r#"{},"manifests":[]"#, kind("index")), false, true),
+        ] {
+            let text = format!(r#"{{"schemaVersion":2,{fields}}}"#);
+            let read = ImageManifest::from_bytes("x", text.as_bytes());
+            assert_eq!(read.is_ok(), manifest, "{text}: {read:?}");
+            let read = ImageIndex::from_bytes("x", text.as_bytes());
+            assert_eq!(read.is_ok(), index, "{text}: {read:?}");
+        }
     }
 }

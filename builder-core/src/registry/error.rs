@@ -147,6 +147,18 @@ pub enum Error {
         /// What it says it is.
         media_type: String,
     },
+    /// A header and a document that say different things of what it is (CVE-2021-41190).
+    #[error(
+        "the manifest of `{reference}` is ambiguous: it says that it is `{own}`, and the registry that it is `{typed}`"
+    )]
+    Contradiction {
+        /// The reference.
+        reference: String,
+        /// The document's own `mediaType`.
+        own: String,
+        /// The `Content-Type` that came with it.
+        typed: String,
+    },
     /// No manifest of an index is for the platform.
     #[error("image `{reference}` has no manifest for {platform}")]
     NoPlatform {
@@ -262,6 +274,9 @@ impl Error {
             }
             Self::NoPlatform { .. } => "choose one of them with `--platform`".to_owned(),
             Self::Foreign { .. } => "name an image: charts and other artifacts have no layers to build on".to_owned(),
+            Self::Contradiction { .. } => {
+                "tools would disagree about what it is; have the image pushed anew".to_owned()
+            }
             Self::PlainHttp { registry, .. } => {
                 format!("if that is meant so, add `--insecure-registry {registry}`")
             }
@@ -320,9 +335,10 @@ impl From<Error> for crate::Error {
         };
         let kind = match &error {
             Error::Interrupted => ErrorKind::Interrupted,
-            Error::NoPlatform { .. } | Error::Schema1 { .. } | Error::Foreign { .. } => {
-                ErrorKind::BaseImage
-            }
+            Error::NoPlatform { .. }
+            | Error::Schema1 { .. }
+            | Error::Contradiction { .. }
+            | Error::Foreign { .. } => ErrorKind::BaseImage,
             Error::Io { .. } => ErrorKind::Store,
             _ => ErrorKind::Registry,
         };

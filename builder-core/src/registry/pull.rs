@@ -319,7 +319,18 @@ fn kind_of(reference: &Reference, bytes: &[u8], typed: Option<MediaType>) -> Res
         });
     }
     let known = |one: &MediaType| one.is_manifest() || one.is_index();
-    let told = head.media_type.or(typed.filter(known));
+    let typed = typed.filter(known);
+    if let (Some(own), Some(typed)) = (&head.media_type, &typed)
+        && known(own)
+        && own.is_index() != typed.is_index()
+    {
+        return Err(Error::Contradiction {
+            reference: reference.familiar(),
+            own: own.to_string(),
+            typed: typed.to_string(),
+        });
+    }
+    let told = head.media_type.or(typed);
     let media_type = told.unwrap_or(match head.manifests {
         Some(_) => MediaType::Index,
         None => MediaType::Manifest,
@@ -357,4 +368,33 @@ fn choose<'i>(
         platform: platform.to_string(),
         offered: index.platforms().iter().map(Platform::to_string).collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_that_contradicts_the_document_is_refused() {
+        let reference: Reference = "registry.example/a:1".parse().unwrap();
+        let document = |kind: &str| format!(r#"{{"schemaVersion":2,"mediaType":"{kind}"}}"#);
+        let (manifest, index) = (MediaType::Manifest, MediaType::Index);
+        for (own, typed, expected) in [
+            (&manifest, Some(&manifest), true),
+            (&manifest, Some(&index), false),
+            (&index, Some(&manifest), false),
+            (&index, Some(&index), true),
+            (&index, None, true),
+            (
+                &MediaType::parse("application/vnd.docker.distribution.manifest.v2+json"),
+                Some(&manifest),
+                true,
+            ),
+            (&manifest, Some(&MediaType::parse("text/plain")), true),
+        ] {
+            let document = document(&own.to_string());
+            let found = kind_of(&reference, document.as_bytes(), typed.cloned());
+            assert_eq!(found.is_ok(), expected, "{own} {typed:?}: {found:?}");
+        }
+    }
 }
