@@ -5,6 +5,7 @@ use std::path::Path;
 
 use builder_core::Result;
 use builder_core::cache::shared::{CacheFrom, CacheMode, CacheTarget, CacheTo, Mounts};
+use builder_core::plan::scope::switch;
 use builder_core::reference::Reference;
 
 use super::usage;
@@ -47,7 +48,7 @@ pub(super) fn parse(
     let plain = |one: &CacheFrom| matches!(one, CacheFrom::Image(_));
     // Who reads a record from an image wants the next image to have one.
     let wanted =
-        asked.is_some_and(|value| value == "1" || value == "true") || caches.from.iter().any(plain);
+        asked.and_then(|value| switch(value)) == Some(true) || caches.from.iter().any(plain);
     let inline = |to: &CacheTo| to.target == CacheTarget::Inline;
     if wanted && !caches.to.iter().any(inline) {
         caches.to.push(INLINE);

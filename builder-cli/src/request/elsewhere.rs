@@ -8,12 +8,13 @@ use builder_core::build::request::ContextSource;
 use builder_core::event::Silent;
 use builder_core::http::for_message;
 use builder_core::interrupt::Interrupt;
+use builder_core::plan::scope::{KEEP_GIT_DIR, switch};
 use builder_core::store::Store;
 use builder_core::tree::Tree as _;
 use builder_core::{Error, ErrorKind, Result};
 
 use super::contexts::{Input, dockerfile_on_input, names_inside, text};
-use super::{git, usage};
+use super::{build_args, git, usage};
 use crate::environment::Environment;
 use crate::flags::BuildFlags;
 use crate::network;
@@ -35,7 +36,9 @@ pub(super) fn input(
         events: &Silent,
         interrupt,
     };
-    let tree = match fetch(&remote, url)? {
+    let arguments = build_args(&flags.build_args, environment)?;
+    let keep_git_dir = arguments.get(KEEP_GIT_DIR).and_then(|value| switch(value));
+    let tree = match fetch(&remote, url, keep_git_dir)? {
         Fetched::Files(tree) => tree,
         Fetched::Dockerfile(bytes) => {
             if flags.file.is_some() {

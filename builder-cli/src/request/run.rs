@@ -75,12 +75,12 @@ fn add_host(given: &str) -> Result<(String, IpAddr)> {
     if name.is_empty() || name.contains(char::is_whitespace) {
         return Err(wrong());
     }
-    if address == "host-gateway" {
-        return Err(usage(
-            "--add-host with `host-gateway` can't be honoured: RUN has this machine's own network",
-        )
-        .with_help("write `127.0.0.1`"));
-    }
+    // RUN has this machine's own network: the way to the host is the loopback.
+    let address = if address == "host-gateway" {
+        "127.0.0.1"
+    } else {
+        address
+    };
     let address = address.parse().map_err(|_| wrong())?;
     Ok((name.to_owned(), address))
 }
@@ -204,7 +204,7 @@ mod tests {
             ("db", None),
             ("db:", None),
             (":1.2.3.4", None),
-            ("db:host-gateway", None),
+            ("db:host-gateway", Some(("db", "127.0.0.1"))),
         ] {
             let found = add_host(given).ok();
             let expected =

@@ -5,7 +5,8 @@
 
 use std::io::{Read, Seek as _};
 
-use crate::build::git::{self, CheckedOut, GitSource};
+use crate::build::checkout::{self, CheckedOut};
+use crate::build::git::GitSource;
 use crate::build::remote::Remote;
 use crate::entry::EntryKind;
 use crate::error::{Error, ErrorKind, Result};
@@ -48,24 +49,25 @@ pub fn is_elsewhere(context: &str) -> bool {
 }
 
 /// Downloads or checks out the context that `url` names. User name and password of a URL go to its host alone.
+/// `keep_git_dir` says whether `.git` of a repository is in it; the URL's own query comes before it.
 ///
 /// # Errors
 /// [`ErrorKind::Context`] where it can't be had or is damaged, [`ErrorKind::Usage`] for a URL without a transport.
-pub fn fetch(remote: &Remote<'_>, url: &str) -> Result<Fetched> {
+pub fn fetch(remote: &Remote<'_>, url: &str, keep_git_dir: Option<bool>) -> Result<Fetched> {
     if url.starts_with("github.com/") {
-        return check_out(remote, &format!("https://{url}"));
+        return check_out(remote, &format!("https://{url}"), keep_git_dir);
     }
     match source_kind(url) {
         SourceKind::Url => download(remote, url),
-        SourceKind::Git | SourceKind::Path => check_out(remote, url),
+        SourceKind::Git | SourceKind::Path => check_out(remote, url, keep_git_dir),
     }
 }
 
-fn check_out(remote: &Remote<'_>, url: &str) -> Result<Fetched> {
+fn check_out(remote: &Remote<'_>, url: &str, keep_git_dir: Option<bool>) -> Result<Fetched> {
     let place = remote.store.temporary_directory()?;
-    let source = GitSource::parse(url, None, None)
+    let source = GitSource::parse(url, keep_git_dir, None)
         .map_err(|error| Error::new(ErrorKind::Usage, error.message()))?;
-    let checkout = git::checkout(&source, place, remote.git, remote.interrupt)?;
+    let checkout = checkout::make(&source, place, remote.git, remote.interrupt)?;
     let tree = CheckedOut::open(checkout, &source)?;
     Ok(Fetched::Files(FetchedTree(Kind::Repository(tree))))
 }

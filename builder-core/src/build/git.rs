@@ -1,26 +1,15 @@
-//! ADD of a git repository, by calling `git`.
+//! Git repositories: which one a URL names, and how `git` is called about it.
 //!
 //! The forms of the URL, its fragment `#ref[:subdir]` and its query are those of Docker's reference, "ADD", "Adding
-//! files from a Git repository". The checkout is shallow; files get mode 0644 or 0755 and the time of the commit, so
-//! that the same commit gives the same layer.
+//! files from a Git repository".
 
-use std::ffi::{OsStr, OsString};
-use std::io::Read;
-use std::os::unix::ffi::OsStrExt as _;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::without_user;
-use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
-use crate::store::TemporaryDirectory;
-use crate::timestamp::Timestamp;
-use crate::tree::directory::Directory;
-use crate::tree::filter::{Filtered, Keep};
-use crate::tree::pattern::PatternList;
-use crate::tree::{Listing, Node, Tree};
 
 /// How git is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,10 +36,13 @@ pub(crate) struct GitSource {
     pub(super) remote: String,
     /// A branch, a tag, a commit; none for what the repository itself points to.
     pub(super) reference: Option<String>,
+    /// The directory that arrives; none for all.
     pub(super) subdirectory: Option<String>,
     /// The commit that it must be, or the beginning of its id.
     pub(super) commit: Option<String>,
+    /// Whether `.git` arrives too.
     pub(super) keep_git_dir: bool,
+    /// Whether submodules are checked out.
     pub(super) submodules: bool,
 }
 
@@ -122,94 +114,16 @@ fn some(text: &str) -> Option<String> {
     Some(text.to_owned()).filter(|text| !text.is_empty())
 }
 
-/// A commit's files in a directory, with `.git`. They are gone when it is dropped.
-#[derive(Debug)]
-pub(crate) struct Checkout {
-    place: TemporaryDirectory,
-    /// When the commit was made.
-    time: Timestamp,
-    /// The commit's id.
-    pub(crate) commit: String,
-}
-
-/// Checks a repository out into `place`.
-pub(crate) fn checkout(
-    source: &GitSource,
-    place: TemporaryDirectory,
-    options: &GitOptions,
-    interrupt: &Interrupt,
-) -> Result<Checkout> {
-    let git = Git {
-        directory: place.path(),
-        source,
-        options,
-        interrupt,
-    };
-    git.run(&["init", "--quiet", "."])?;
-    let reference = source
-        .reference
-        .clone()
-        .unwrap_or_else(|| "HEAD".to_owned());
-    let shallow = git.run(&[
-        "fetch",
-        "--quiet",
-        "--depth=1",
-        "--",
-        &source.remote,
-        &reference,
-    ]);
-    match shallow {
-        Ok(_) => git.run(&["checkout", "--quiet", "--detach", "FETCH_HEAD"])?,
-        // A commit that no branch or tag names: not every server hands it out alone.
-        Err(_) if is_commit(&reference) => {
-            git.run(&[
-                "fetch",
-                "--quiet",
-                "--tags",
-                "--",
-                &source.remote,
-                "+refs/heads/*:refs/remotes/origin/*",
-            ])?;
-            git.run(&["checkout", "--quiet", "--detach", &reference])?
-        }
-        Err(error) => return Err(error),
-    };
-    let head = git.run(&["rev-parse", "HEAD"])?;
-    if let Some(expected) = source
-        .commit
-        .as_deref()
-        .filter(|expected| !head.starts_with(expected))
-    {
-        let message = format!(
-            "`{}` is not at the commit that `--checksum` says",
-            without_user(&source.remote)
-        );
-        return Err(Error::new(ErrorKind::Context, message)
-            .with_note(format!("expected {expected}"))
-            .with_note(format!("found    {}", head.trim())));
-    }
-    if source.submodules {
-        git.run(&[
-            "submodule",
-            "--quiet",
-            "update",
-            "--init",
-            "--recursive",
-            "--depth=1",
-        ])?;
-    }
-    let time = git.run(&["log", "-1", "--format=%ct"])?;
-    let time = Timestamp::from_seconds(time.trim().parse().unwrap_or(0));
-    Ok(Checkout {
-        place,
-        time,
-        commit: head.trim().to_owned(),
-    })
-}
-
-fn is_commit(reference: &str) -> bool {
-    reference.len() >= 7 && reference.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
+/// What holds for every call: nothing of this machine is a repository, whatever a submodule says, and files arrive as
+/// they were committed.
+const SETTINGS: [&str; 6] = [
+    "-c",
+    "protocol.ext.allow=never",
+    "-c",
+    "protocol.file.allow=never",
+    "-c",
+    "core.autocrlf=false",
+];
 
 /// A call of git about a repository.
 pub(super) struct Git<'a> {
@@ -233,12 +147,7 @@ impl Git<'_> {
         self.interrupt.check()?;
         let shown = without_user(&self.source.remote);
         let output = std::process::Command::new(&self.options.program)
-            .args([
-                "-c",
-                "protocol.ext.allow=never",
-                "-c",
-                "core.autocrlf=false",
-            ])
+            .args(SETTINGS)
             .args(arguments)
             .current_dir(self.directory)
             .env_clear()
@@ -286,95 +195,6 @@ impl Git<'_> {
             error = error.with_note(format!("git: {}", line.trim()));
         }
         Err(error.with_help("check the URL, the reference, and that git can log in without asking"))
-    }
-}
-
-/// A checkout as a tree. Its files are gone when it is dropped.
-#[derive(Debug)]
-pub struct CheckedOut {
-    files: Filtered<Directory>,
-    time: Timestamp,
-    _place: TemporaryDirectory,
-}
-
-impl CheckedOut {
-    /// Opens what [`checkout`] made, without `.git` unless it is kept.
-    pub(crate) fn open(checkout: Checkout, source: &GitSource) -> Result<Self> {
-        let Checkout { place, time, .. } = checkout;
-        let subdirectory = ImagePath::clean(source.subdirectory.as_deref().unwrap_or(""));
-        let mut path = place.path().to_owned();
-        for component in subdirectory.components() {
-            path.push(OsStr::from_bytes(component));
-            if path
-                .symlink_metadata()
-                .is_ok_and(|found| found.is_symlink())
-            {
-                let message = format!(
-                    "`{subdirectory}` of `{}` is a symbolic link",
-                    without_user(&source.remote)
-                );
-                return Err(Error::new(ErrorKind::Context, message));
-            }
-        }
-        let description = format!("the repository `{}`", without_user(&source.remote));
-        let directory = Directory::open(&path, &description)?;
-        let hidden = [ImagePath::clean("/.git")];
-        let hidden = if source.keep_git_dir {
-            PatternList::default()
-        } else {
-            PatternList::from_literals(&hidden)
-        };
-        let files = Filtered::new(
-            directory,
-            ImagePath::root(),
-            Arc::new(hidden),
-            Keep::Unmatched,
-            "git's own",
-        );
-        Ok(Self {
-            files,
-            time,
-            _place: place,
-        })
-    }
-
-    fn normalise(&self, mut node: Node) -> Node {
-        let executable = node.entry.mode & 0o100 != 0;
-        if !node.entry.is_symlink() {
-            node.entry.mode = if node.entry.is_directory() || executable {
-                0o755
-            } else {
-                0o644
-            };
-        }
-        node.entry.mtime = self.time;
-        node.link = None;
-        node
-    }
-}
-
-impl Tree for CheckedOut {
-    fn look_up(&self, path: &ImagePath) -> Result<Option<Node>> {
-        Ok(self.files.look_up(path)?.map(|node| self.normalise(node)))
-    }
-
-    fn list(&self, path: &ImagePath) -> Result<Listing<'_>> {
-        Ok(Box::new(
-            self.files
-                .list(path)?
-                .map(|node| node.map(|node| self.normalise(node))),
-        ))
-    }
-
-    fn open(&self, node: &mut Node) -> Result<Box<dyn Read + Send + '_>> {
-        let mut found = node.clone();
-        let reader = self.files.open(&mut found)?;
-        *node = self.normalise(found);
-        Ok(reader)
-    }
-
-    fn describe(&self) -> String {
-        self.files.describe()
     }
 }
 

@@ -123,7 +123,7 @@ impl<'a> Images<'a> {
         let Some(remote) = &self.remote else {
             return Ok(Found::Nothing);
         };
-        let Fetched::Files(tree) = elsewhere::fetch(remote, url)? else {
+        let Fetched::Files(tree) = elsewhere::fetch(remote, url, None)? else {
             let shown = for_message(url);
             let message = format!("the context `{name}`, `{shown}`, is no tar");
             return Err(Error::new(ErrorKind::Context, message)

@@ -4,6 +4,7 @@
 
 mod arrival;
 mod caching;
+mod checkout;
 mod commit;
 mod copy;
 mod deliver;

@@ -7,6 +7,7 @@ use std::io::{Read, Seek};
 use std::sync::Arc;
 
 use crate::build::arrival::{self, Arrival, How, Origin};
+use crate::build::checkout;
 use crate::build::download::Download;
 use crate::build::git::{self, GitSource};
 use crate::digest::Digest;
@@ -139,9 +140,9 @@ impl<'a> Remote<'a> {
         source: &GitSource,
     ) -> Result<(Arrival<'a>, String)> {
         let place = self.store.temporary_directory()?;
-        let checkout = git::checkout(source, place, self.git, self.interrupt)?;
+        let checkout = checkout::make(source, place, self.git, self.interrupt)?;
         let commit = checkout.commit.clone();
-        let tree = git::CheckedOut::open(checkout, source)?;
+        let tree = checkout::CheckedOut::open(checkout, source)?;
         let Some(node) = tree.look_up(&ImagePath::root())? else {
             return Err(Error::new(ErrorKind::Internal, "a checkout vanished"));
         };

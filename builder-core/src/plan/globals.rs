@@ -4,9 +4,9 @@
 //! `SOURCE_DATE_EPOCH` of reproducible-builds.org.
 
 use crate::diagnostic::Diagnostic;
-use crate::dockerfile::Dockerfile;
 use crate::dockerfile::expand::Expander;
 use crate::dockerfile::instruction::InstructionKind;
+use crate::dockerfile::{Dockerfile, Stage};
 
 use super::PlanOptions;
 use super::scope::GlobalArgs;
@@ -18,7 +18,8 @@ pub(super) fn global_args(
     given: bool,
     problems: &mut Vec<Diagnostic>,
 ) -> GlobalArgs {
-    let mut globals = GlobalArgs::predefined(options);
+    let last = dockerfile.stages.last().and_then(Stage::name);
+    let mut globals = GlobalArgs::predefined(options, last.as_deref());
     for instruction in &dockerfile.global {
         let InstructionKind::Arg(arg) = &instruction.kind else {
             continue;

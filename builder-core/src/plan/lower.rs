@@ -23,6 +23,7 @@ use crate::oci::config::ImageConfig;
 use crate::source::{SourceFile, Span};
 
 pub(crate) use flags::{SourceKind, source_kind};
+pub(crate) use run::DEFAULT_HOSTNAME;
 
 use super::graph::{GraphStage, StageGraph};
 use super::scope::{self, Scope};
@@ -376,7 +377,10 @@ fn unused_build_args(
         .map(|name| {
             let message = format!("`--build-arg {name}=…` has no effect: no ARG declares `{name}`");
             let warning = Diagnostic::warning("unused-build-arg", span, message);
-            match nearest(name, declared.iter().copied()) {
+            let known = scope::BUILDER_OPTIONS
+                .into_iter()
+                .filter(|_| name.starts_with("BUILDKIT_"));
+            match nearest(name, known.chain(declared.iter().copied())) {
                 Some(meant) => warning.with_help(format!("did you mean `{meant}`?")),
                 None => warning.with_help(format!("add `ARG {name}` to the stage that uses it")),
             }

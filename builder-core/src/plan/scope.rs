@@ -196,11 +196,46 @@ pub const PROXIES: [&str; 5] = [
     "ALL_PROXY",
 ];
 
+/// The build arguments that speak to the builder (Docker's reference, "BuildKit built-in build args").
+/// `BUILDKIT_BUILD_NAME` names a build in a history that rbuild doesn't keep, and `BUILDKIT_MULTI_PLATFORM` asks for the
+/// same bytes however many platforms are built, which is so in any case.
+pub const BUILDER_OPTIONS: [&str; 11] = [
+    "BUILDKIT_BUILD_NAME",
+    CACHE_NAMESPACE,
+    KEEP_GIT_DIR,
+    "BUILDKIT_DOCKERFILE_CHECK",
+    "BUILDKIT_HISTORY_PROVENANCE_V1",
+    "BUILDKIT_INLINE_CACHE",
+    "BUILDKIT_MULTI_PLATFORM",
+    HOSTNAME,
+    "BUILDKIT_SBOM_SCAN_CONTEXT",
+    "BUILDKIT_SBOM_SCAN_STAGE",
+    "BUILDKIT_SYNTAX",
+];
+
+/// Stands in front of the id of every cache mount.
+pub const CACHE_NAMESPACE: &str = "BUILDKIT_CACHE_MOUNT_NS";
+
+/// Keeps `.git` in a context that is a repository.
+pub const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
+/// The host name that RUN sees.
+pub const HOSTNAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+
+/// What a build argument says as a switch, read as Go's `strconv.ParseBool`; none where it says neither.
+pub fn switch(value: &str) -> Option<bool> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
 /// Whether a build argument may be given without an ARG of its name.
 pub fn is_predefined(name: &str) -> bool {
     PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
         || name == "SOURCE_DATE_EPOCH"
-        || name.starts_with("BUILDKIT_")
+        || BUILDER_OPTIONS.contains(&name)
         || PLATFORM_NAMES.contains(&name)
 }
 
@@ -227,10 +262,12 @@ pub struct GlobalArgs {
 
 impl GlobalArgs {
     /// The platform names, which are always there; a build argument replaces one.
-    pub fn predefined(options: &PlanOptions) -> Self {
+    /// `last` is the name of the last stage, which is the target where the user names none.
+    pub fn predefined(options: &PlanOptions, last: Option<&str>) -> Self {
         let target = options.target_platform();
         let build = &options.build_platform;
-        let stage = options.target.as_deref().unwrap_or("default");
+        let asked = options.target.as_deref().filter(|name| !name.is_empty());
+        let stage = asked.or(last).unwrap_or("default");
         let values = [
             target.to_string(),
             target.os.clone(),

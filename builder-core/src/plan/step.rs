@@ -181,6 +181,8 @@ pub struct RunStep {
     pub user: String,
     /// `--mount`, in order.
     pub mounts: Vec<RunMount>,
+    /// The host name that it sees.
+    pub hostname: String,
     /// `--network`.
     pub network: RunNetwork,
     /// `--security=insecure` was asked for.

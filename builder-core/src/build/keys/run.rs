@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::build::keys::{Place, tokens};
 use crate::cache::Key;
 use crate::digest::Digest;
+use crate::plan::lower::DEFAULT_HOSTNAME;
 use crate::plan::step::{CopyFrom, RunMount, RunMountKind, RunNetwork, RunScript, RunStep};
 
 /// RUN, without the files of its mounts. `network` is what the step has in the end, `hosts` the names of `--add-host`.
@@ -20,6 +21,7 @@ pub(crate) fn run(place: &Place<'_>, step: &RunStep, network: RunNetwork, hosts:
         workdir,
         user,
         mounts,
+        hostname,
         // It is part of `network`.
         network: _,
         insecure,
@@ -32,6 +34,9 @@ pub(crate) fn run(place: &Place<'_>, step: &RunStep, network: RunNetwork, hosts:
     set_environment(&mut key, env);
     key.set("user", user.clone());
     key.set("workdir", workdir.clone());
+    if hostname != DEFAULT_HOSTNAME {
+        key.set("hostname", hostname.clone());
+    }
     if network == RunNetwork::None {
         key.set("--network", "none");
     }

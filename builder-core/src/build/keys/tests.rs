@@ -75,6 +75,7 @@ fn run_step() -> RunStep {
         workdir: "/w".into(),
         user: "app".into(),
         mounts: mounts(),
+        hostname: "buildkitsandbox".into(),
         network: RunNetwork::Default,
         insecure: false,
     }
@@ -168,6 +169,7 @@ const RUN_CHANGES: &[Change<RunStep>] = &[
         step.env[1].1 = "1".into();
     }),
     ("workdir", |step| step.workdir.push('x')),
+    ("hostname", |step| step.hostname.push('x')),
     ("user", |step| step.user.push('x')),
     ("no user", |step| step.user.clear()),
     ("network", |step| step.network = RunNetwork::None),

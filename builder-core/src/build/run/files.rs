@@ -7,16 +7,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::step::RunScript;
+use crate::plan::step::RunStep;
 use crate::sandbox::spec::{Bytes, Mount, MountKind};
 
-/// The host name that a RUN sees, as under BuildKit: programs write it into files.
-pub(super) const HOSTNAME: &str = "buildkitsandbox";
-
-/// What `/etc/hosts` holds, with the names given by `--add-host`.
-fn hosts(added: &[(String, IpAddr)]) -> String {
+/// What `/etc/hosts` holds, with the machine's own name and the names given by `--add-host`.
+fn hosts(own: &str, added: &[(String, IpAddr)]) -> String {
     let mut text =
-        format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+        format!("127.0.0.1\tlocalhost {own}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for (name, address) in added {
         // Writing to a string can't fail.
         let _ = writeln!(text, "{address}\t{name}");
@@ -31,7 +28,7 @@ fn hosts(added: &[(String, IpAddr)]) -> String {
 pub(super) fn prepare(
     folder: &Path,
     added: &[(String, IpAddr)],
-    scripts: &[RunScript],
+    step: &RunStep,
 ) -> Result<Vec<Mount>> {
     // A machine without the file has no resolver to tell of.
     let resolver = std::fs::read("/etc/resolv.conf").unwrap_or_default();
@@ -40,12 +37,12 @@ pub(super) fn prepare(
         write(
             folder,
             "hosts",
-            hosts(added).as_bytes(),
+            hosts(&step.hostname, added).as_bytes(),
             0o644,
             "/etc/hosts",
         )?,
     ];
-    for (number, script) in scripts.iter().enumerate() {
+    for (number, script) in step.scripts.iter().enumerate() {
         let (name, target) = (
             format!("script{number}"),
             format!("/dev/pipes/{}", script.name),
@@ -80,7 +77,7 @@ mod tests {
     #[test]
     fn added_hosts_come_last() {
         let added = vec![("db".to_owned(), "10.0.0.7".parse().unwrap())];
-        let text = hosts(&added);
+        let text = hosts("buildkitsandbox", &added);
         assert!(text.starts_with("127.0.0.1\tlocalhost buildkitsandbox\n"));
         assert!(text.ends_with("\n10.0.0.7\tdb\n"));
     }

@@ -175,7 +175,7 @@ pub(crate) fn execute(
     let prepared = root.prepare(input)?;
     let (user, home) = user::resolve(&step.user, input.base)?;
     let mut world = mounts::prepare(input, prepared.folder())?;
-    let mut mounts = files::prepare(prepared.folder(), &runner.options.hosts, &step.scripts)?;
+    let mut mounts = files::prepare(prepared.folder(), &runner.options.hosts, step)?;
     mounts.append(&mut world.mounts);
     let spec = RunSpec {
         argv: step.argv.clone(),
@@ -186,7 +186,7 @@ pub(crate) fn execute(
         root: prepared.root(),
         mounts,
         no_network: runner.options.network_of(step) == RunNetwork::None,
-        hostname: files::HOSTNAME.to_owned(),
+        hostname: step.hostname.clone(),
         tables: prepared.tables(world.tables()),
     };
     let mut tail = failure::Tail::default();

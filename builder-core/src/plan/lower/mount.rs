@@ -9,6 +9,7 @@ use crate::dockerfile::mount::{MountFlag, MountKey};
 use crate::dockerfile::word::Word;
 use crate::nearest::nearest;
 use crate::plan::config::{clean, join_clean};
+use crate::plan::scope::CACHE_NAMESPACE;
 use crate::plan::step::{CacheSharing, CopyFrom, RunMount, RunMountKind};
 use crate::source::Span;
 use crate::tree::pattern;
@@ -243,11 +244,16 @@ impl Lowering<'_> {
         let written = fields.text(Target).unwrap_or_default();
         let id = fields.text(Id).filter(|id| !id.is_empty());
         // The id is the target as written, not as it is meant: BuildKit's caches are told apart by it.
-        let default_id = pattern::clean(written);
+        let id = id.map_or_else(|| pattern::clean(written), str::to_owned);
+        let namespace = self.options.build_args.get(CACHE_NAMESPACE);
+        let id = match namespace.filter(|namespace| !namespace.is_empty()) {
+            Some(namespace) => format!("{namespace}//{id}"),
+            None => id,
+        };
         let (uid, gid) = fields.owner()?;
         Ok(RunMount {
             kind: RunMountKind::Cache {
-                id: id.map_or(default_id, str::to_owned),
+                id,
                 sharing: match fields.text(Sharing).unwrap_or("shared") {
                     "shared" => CacheSharing::Shared,
                     "private" => CacheSharing::Private,
@@ -303,9 +309,10 @@ impl Lowering<'_> {
             let problem = Diagnostic::error("mount-value", fields.span, "the secret has no `id`");
             return Err(problem.with_help("add `id=name`, as in `--secret id=name,…`"));
         };
+        // Without a name the variable is called like the secret.
         let env = fields
             .text(Env)
-            .filter(|env| !env.is_empty())
+            .map(|env| if env.is_empty() { &*id } else { env })
             .map(str::to_owned);
         let name = id.rsplit('/').next().unwrap_or_default();
         let default_target = env.is_none().then(|| format!("/run/secrets/{name}"));

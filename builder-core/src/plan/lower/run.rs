@@ -6,11 +6,14 @@ use crate::diagnostic::Diagnostic;
 use crate::dockerfile::instruction::{CommandForm, RunInstruction};
 use crate::dockerfile::parse::is_script;
 use crate::plan::config;
-use crate::plan::scope::PROXIES;
+use crate::plan::scope::{HOSTNAME, PROXIES};
 use crate::plan::step::{RunNetwork, RunScript, RunStep, Step};
 use crate::source::Span;
 
 use super::Lowering;
+
+/// The host name that a RUN sees, as under BuildKit: programs write it into files.
+pub(crate) const DEFAULT_HOSTNAME: &str = "buildkitsandbox";
 
 impl Lowering<'_> {
     pub(super) fn run(&mut self, run: &RunInstruction, span: Span) {
@@ -31,6 +34,7 @@ impl Lowering<'_> {
             .collect();
         let (argv, scripts) = self.argv(run);
         let proxies = self.proxies(span);
+        let hostname = self.hostname(span);
         if self.errors() > errors_before {
             return;
         }
@@ -45,6 +49,7 @@ impl Lowering<'_> {
             workdir: self.working_dir(),
             user: self.config.config.user.clone(),
             mounts,
+            hostname,
             network: match run.network.as_ref().map(|word| word.text.as_str()) {
                 Some("none") => RunNetwork::None,
                 Some("host") => RunNetwork::Host,
@@ -56,6 +61,24 @@ impl Lowering<'_> {
                 .is_some_and(|word| word.text == "insecure"),
         };
         self.push(span, text, Step::Run(step));
+    }
+
+    /// The host name that the command sees. It stands in `/etc/hosts`, so it must be one word.
+    fn hostname(&mut self, span: Span) -> String {
+        let given = self.options.build_args.get(HOSTNAME);
+        let Some(name) = given.filter(|name| !name.is_empty()) else {
+            return DEFAULT_HOSTNAME.to_owned();
+        };
+        let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        // sethostname(2)
+        if name.len() > 64 || !name.chars().all(letters) {
+            let message = format!("`{name}`, the value of `{HOSTNAME}`, can't be a host's name");
+            self.problems.push(
+                Diagnostic::error("hostname", span, message)
+                    .with_help("use at most 64 letters, digits, `-`, `.` and `_`"),
+            );
+        }
+        name.clone()
     }
 
     /// What is started, and the scripts that must be there for it.
