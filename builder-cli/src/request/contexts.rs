@@ -256,7 +256,10 @@ fn from_standard_input(flags: &BuildFlags, store: &Store, interrupt: &Interrupt)
         .take(2 << 20)
         .read_to_end(&mut head)
         .map_err(unreadable)?;
-    if builder_core::layer::detect_archive(head.as_slice()).is_none() {
+    if !matches!(
+        builder_core::layer::detect_archive(head.as_slice()),
+        Ok(Some(_))
+    ) {
         if sniff(&head) != Packing::Plain {
             return Err(
                 Error::new(ErrorKind::Context, "standard input is a damaged archive")

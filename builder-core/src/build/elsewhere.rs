@@ -88,7 +88,7 @@ fn download(remote: &Remote<'_>, url: &str) -> Result<Fetched> {
         .take(HEAD_BYTES)
         .read_to_end(&mut head)
         .map_err(unreadable)?;
-    if detect_archive(head.as_slice()).is_some() {
+    if matches!(detect_archive(head.as_slice()), Ok(Some(_))) {
         file.rewind().map_err(unreadable)?;
         let archive = ArchiveTree::read(remote.store, &shown, file, Owners::Root)?;
         return Ok(Fetched::Files(FetchedTree(Kind::Archive(archive))));

@@ -3,7 +3,7 @@
 //! Everything lands in the store's folder for temporary files first, so that a checksum is known before anything is
 //! used, and is gone when the build ends, however it ends.
 
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek};
 use std::sync::Arc;
 
 use crate::build::arrival::{self, Arrival, How, Origin};
@@ -64,10 +64,16 @@ impl<'a> Remote<'a> {
             .take(HEAD_BYTES.min(size))
             .read_to_end(&mut head)
             .map_err(unreadable)?;
-        if detect_archive(head.as_slice()).is_none() {
-            return Ok(None);
+        // Where only the beginning was looked at, that it ends says nothing.
+        let whole = head.len() as u64 >= size;
+        match detect_archive(head.as_slice()) {
+            Ok(None) => return Ok(None),
+            Err(error) if !whole && error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Ok(None);
+            }
+            Ok(Some(_)) | Err(_) => {}
         }
-        let whole = std::io::Cursor::new(head).chain(reader);
+        let whole = io::Cursor::new(head).chain(reader);
         let archive = ArchiveTree::read(self.store, name, whole, Owners::Kept)?;
         let node = archive.root();
         let archive = Arc::new(archive);
@@ -155,7 +161,7 @@ impl<'a> Remote<'a> {
     }
 }
 
-pub(crate) fn io_error(shown: &str, error: std::io::Error) -> Error {
+pub(crate) fn io_error(shown: &str, error: io::Error) -> Error {
     Error::new(
         ErrorKind::Store,
         format!("the download of `{shown}` can't be kept"),

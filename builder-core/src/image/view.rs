@@ -146,12 +146,14 @@ fn cause(error: crate::layer::Error) -> Error {
         crate::layer::Error::Stream {
             archive,
             source_name,
+            at,
             source,
         } => match source.downcast::<Error>() {
             Ok(own) => own,
             Err(source) => crate::layer::Error::Stream {
                 archive,
                 source_name,
+                at,
                 source,
             }
             .into(),

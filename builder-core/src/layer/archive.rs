@@ -40,9 +40,15 @@ impl ArchiveTree {
         archive: impl Read + Send,
         owners: Owners,
     ) -> Result<Self> {
-        let archive = index_archive(store, name, archive).map_err(|error| {
+        let outwards = owners == Owners::Kept;
+        let archive = index_archive(store, name, archive, outwards).map_err(|error| {
             let error = Error::from(error);
-            let message = format!("`{name}` can't be unpacked: {}", error.message());
+            let said = error.message();
+            let fault = said.strip_prefix(&format!("archive `{name}` "));
+            let message = match fault {
+                Some(fault) => format!("`{name}` can't be unpacked: it {fault}"),
+                None => format!("`{name}` can't be unpacked: {said}"),
+            };
             let help = error.help().map(str::to_owned);
             let shown = Error::new(ErrorKind::Context, message);
             help.into_iter().fold(shown, Error::with_help)
@@ -141,9 +147,10 @@ impl Tree for ArchiveTree {
                 format!("`{}` has no bytes in `{}`", node.entry.path, self.name),
             )
         })?;
+        let (file, offset) = self.archive.place(place.offset);
         Ok(Box::new(Section {
-            file: self.archive.spool.file(),
-            offset: place.offset,
+            file,
+            offset,
             left: place.length,
         }))
     }

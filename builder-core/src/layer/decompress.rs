@@ -1,9 +1,11 @@
 //! Compressed streams: told apart by their first bytes, read to their end.
 //!
 //! gzip is read with all its members, as every tool that makes layers in pieces writes them; so are frames of zstd and
-//! streams of xz and bzip2. What a media type or a file name says about a stream is not asked.
+//! streams of xz and bzip2. Padding behind the last one is no part of it. What a media type or a file name says about a stream is not asked.
 
 use std::io::{self, BufRead, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::header::{self, UNIT};
 
@@ -48,21 +50,170 @@ pub fn open<'a>(
     let packing = sniff(reader.fill_buf()?);
     let opened: Box<dyn Read + Send + 'a> = match packing {
         Packing::Plain => Box::new(reader),
-        Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
-        Packing::Zstd => Box::new(zstd::Decoder::with_buffer(reader)?),
-        Packing::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
-        Packing::Xz => Box::new(lzma_rust2::XzReader::new(reader, true)),
+        Packing::Gzip => members(
+            packing,
+            reader,
+            |inner| Ok(flate2::bufread::GzDecoder::new(inner)),
+            flate2::bufread::GzDecoder::into_inner,
+        )?,
+        Packing::Zstd => members(
+            packing,
+            reader,
+            |inner| zstd::Decoder::with_buffer(inner).map(zstd::Decoder::single_frame),
+            zstd::Decoder::finish,
+        )?,
+        Packing::Bzip2 => members(
+            packing,
+            reader,
+            |inner| Ok(bzip2::bufread::BzDecoder::new(inner)),
+            bzip2::bufread::BzDecoder::into_inner,
+        )?,
+        Packing::Xz => members(
+            packing,
+            reader,
+            |inner| Ok(lzma_rust2::XzReader::new(inner, false)),
+            lzma_rust2::XzReader::into_inner,
+        )?,
     };
     Ok((packing, opened))
 }
 
+fn members<'a, R, D>(
+    packing: Packing,
+    reader: R,
+    make: fn(R) -> io::Result<D>,
+    finish: fn(D) -> R,
+) -> io::Result<Box<dyn Read + Send + 'a>>
+where
+    R: BufRead + Send + 'a,
+    D: Read + Send + 'a,
+{
+    Ok(Box::new(Members {
+        packing,
+        current: Some(make(reader)?),
+        make,
+        finish,
+    }))
+}
+
+/// Compressed pieces one after another. What stands behind the last one is padding, whatever it is: tapes, downloads
+/// and `tar` itself fill up to a whole number of blocks, and no other reader looks at it.
+struct Members<R, D> {
+    packing: Packing,
+    current: Option<D>,
+    make: fn(R) -> io::Result<D>,
+    finish: fn(D) -> R,
+}
+
+impl<R: BufRead, D: Read> Read for Members<R, D> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(mut current) = self.current.take() {
+            let taken = current.read(buffer)?;
+            if taken > 0 || buffer.is_empty() {
+                self.current = Some(current);
+                return Ok(taken);
+            }
+            let mut inner = (self.finish)(current);
+            skip_zeros(&mut inner)?;
+            if sniff(inner.fill_buf()?) == self.packing {
+                self.current = Some((self.make)(inner)?);
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Skips zero bytes: xz allows them between its streams.
+fn skip_zeros(reader: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let here = reader.fill_buf()?;
+        let zeros = here.iter().take_while(|byte| **byte == 0).count();
+        let more = zeros == here.len() && zeros > 0;
+        reader.consume(zeros);
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
 /// Whether a stream is a tar, and how it is compressed. None where it is something else: a compressed file that holds
-/// no tar is not an archive. A stream too damaged to tell is not one either.
-pub fn detect_archive(reader: impl Read + Send) -> Option<Packing> {
-    let (packing, mut opened) = open(io::BufReader::new(reader)).ok()?;
+/// no tar is not an archive.
+///
+/// # Errors
+/// A stream that begins as a compressed one does and can't be read as far as the first header: nobody can tell what it
+/// was to be.
+pub fn detect_archive(reader: impl Read + Send) -> io::Result<Option<Packing>> {
+    let mut reader = io::BufReader::new(reader);
+    let surely = begins_well(reader.fill_buf()?);
+    let told = |error: io::Error| if surely { Err(error) } else { Ok(None) };
+    let (packing, mut opened) = match open(reader) {
+        Ok(opened) => opened,
+        Err(error) => return told(error),
+    };
     let mut header = [0; UNIT];
-    opened.read_exact(&mut header).ok()?;
-    header::is_header(&header).then_some(packing)
+    let mut filled = 0;
+    while filled < UNIT {
+        match opened.read(&mut header[filled..]) {
+            Ok(0) => return Ok(None),
+            Ok(taken) => filled += taken,
+            Err(error) => return told(error),
+        }
+    }
+    if header::is_header(&header) {
+        return Ok(Some(packing));
+    }
+    // A damaged block may still give bytes: only its end tells that they are wrong.
+    match io::copy(&mut opened.take(BLOCK), &mut io::sink()) {
+        Ok(_) => Ok(None),
+        Err(error) => told(error),
+    }
+}
+
+/// More than any block of bzip2 gives, in bytes.
+const BLOCK: u64 = 4 << 20;
+
+/// Whether a stream begins as only a compressed one does: with more than the letters that some text may begin with.
+fn begins_well(start: &[u8]) -> bool {
+    match sniff(start) {
+        Packing::Plain => false,
+        // Reserved flags are zero (RFC 1952, section 2.3.1).
+        Packing::Gzip => start.get(3).is_some_and(|flags| flags & 0xe0 == 0),
+        // A level, then the first block's magic.
+        Packing::Bzip2 => start.get(4..10) == Some(b"1AY&SY"),
+        Packing::Zstd | Packing::Xz => true,
+    }
+}
+
+/// Counts the bytes that were used up of a stream: an error of a decompressor has the place where it was found.
+#[derive(Debug)]
+pub(super) struct Counted<R> {
+    inner: R,
+    count: Arc<AtomicU64>,
+}
+
+impl<R> Counted<R> {
+    pub(super) fn new(inner: R, count: Arc<AtomicU64>) -> Self {
+        Self { inner, count }
+    }
+}
+
+impl<R: BufRead> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let taken = self.fill_buf()?.read(buffer)?;
+        self.consume(taken);
+        Ok(taken)
+    }
+}
+
+impl<R: BufRead> BufRead for Counted<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.count.fetch_add(amount as u64, Ordering::Relaxed);
+        self.inner.consume(amount);
+    }
 }
 
 #[cfg(test)]
@@ -97,7 +248,7 @@ mod tests {
             (Vec::new(), None),
             (vec![0; 2048], None),
         ] {
-            assert_eq!(detect_archive(&bytes[..]), expected);
+            assert_eq!(detect_archive(&bytes[..]).unwrap(), expected);
             if expected.is_some() {
                 let mut plain = Vec::new();
                 open(&bytes[..]).unwrap().1.read_to_end(&mut plain).unwrap();
@@ -118,7 +269,7 @@ mod tests {
         let digits: Vec<u8> = XZ.bytes().filter(u8::is_ascii_hexdigit).collect();
         let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16);
         let bytes: Vec<u8> = digits.chunks(2).map(|two| pair(two).unwrap()).collect();
-        assert_eq!(detect_archive(&bytes[..]), Some(Packing::Xz));
+        assert_eq!(detect_archive(&bytes[..]).unwrap(), Some(Packing::Xz));
         let mut plain = Vec::new();
         open(&bytes[..]).unwrap().1.read_to_end(&mut plain).unwrap();
         assert_eq!((plain.len(), &plain[512..514]), (2048, &b"hi"[..]));

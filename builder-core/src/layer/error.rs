@@ -73,12 +73,14 @@ pub enum Error {
         problem: TarProblem,
     },
     /// A compressed stream, or the tar in it, can't be read to its end.
-    #[error("{source_name} cannot be read")]
+    #[error("{source_name} {}{}", fault(source), at.map(|at| format!(" at byte {at}")).unwrap_or_default())]
     Stream {
         /// Whether it is an archive.
         archive: bool,
         /// The layer or the archive, in words.
         source_name: String,
+        /// The bytes of the stream that were read by then, where they were counted.
+        at: Option<u64>,
         /// The decompressor's answer.
         source: io::Error,
     },
@@ -142,12 +144,29 @@ pub enum TarProblem {
     /// Something below a path that is no directory.
     #[error("an entry lies below something that is no directory")]
     BelowFile,
-    /// A sparse file in a form that is not read.
-    #[error("a sparse file is malformed, or in a form that is not read")]
+    /// A sparse file whose pieces don't fit.
+    #[error("a sparse file is malformed")]
     Sparse,
+    /// A sparse file where none can be.
+    #[error("a sparse file can't be in a layer")]
+    SparseInLayer,
     /// An owner beyond 32 bits.
     #[error("an owner's number is too large")]
     Owner,
+}
+
+/// What is wrong with a stream, from what its decompressor says.
+fn fault(source: &io::Error) -> &'static str {
+    let said = source.to_string().to_ascii_lowercase();
+    match source.kind() {
+        io::ErrorKind::UnexpectedEof => "ends early",
+        _ if said.contains("checksum") || said.contains("crc") => "has a wrong checksum",
+        // zstd and bzip2 give their complaints no kind.
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
+            "is damaged"
+        }
+        _ => "cannot be read",
+    }
 }
 
 /// The result of this room.
@@ -183,7 +202,14 @@ impl Error {
                 Some("build again when nothing writes to this file, or exclude it")
             }
             Self::Damaged { .. } => Some("delete this file, then build again"),
+            Self::Tar {
+                problem: TarProblem::SparseInLayer,
+                ..
+            } => Some("make the layer again without sparse files: `tar` without `-S`"),
             Self::DiffId { .. } => Some("the image is inconsistent; ask whoever made it"),
+            Self::Stream { archive: true, .. } => Some(
+                "fetch or pack it again: a download may have broken off; `--unpack=false` copies the file as it is",
+            ),
             _ => None,
         }
     }

@@ -2,13 +2,15 @@
 //!
 //! Reads ustar, PAX, GNU and the old form; the tar crate reads the fields of a header, the rest is here, because every
 //! length must be bounded before memory is taken, and every doubt must be a refusal. The size of a link, a directory or
-//! a device is not believed: such an entry has no bytes. Sparse files and multi-volume archives are refused.
+//! a device is not believed: such an entry has no bytes. Multi-volume archives are refused.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use super::error::TarProblem;
 use super::header::{UNIT, is_header, padding};
+use super::pax::{decimal, parse_records, time};
+use super::sparse::{self, Sparse};
 use crate::timestamp::Timestamp;
 
 /// The greatest length of an extended header, and of a long name, in bytes.
@@ -48,6 +50,8 @@ pub(super) struct Frame {
     pub(super) size: u64,
     /// Where the content begins in the tar.
     pub(super) offset: u64,
+    /// Where the content belongs in the file, if it is not the whole file.
+    pub(super) sparse: Option<Sparse>,
 }
 
 /// What extended headers say about the next entry.
@@ -165,7 +169,7 @@ impl<R: Read> Frames<R> {
     }
 
     /// Reads until the buffer is full or the stream ends.
-    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, FrameError> {
+    pub(super) fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, FrameError> {
         let mut filled = 0;
         while filled < buffer.len() {
             match self.reader.read(&mut buffer[filled..]) {
@@ -210,8 +214,10 @@ impl<R: Read> Frames<R> {
     /// Puts an entry together.
     fn frame(&mut self, header: &tar::Header, extended: Extended) -> Result<Frame, FrameError> {
         let mut records = extended.records.unwrap_or_default();
+        let (announced, sparse_name) = sparse::take(&mut records)?;
         let mut take = |key: &[u8]| records.remove(key).filter(|value| !value.is_empty());
-        let name = take(b"path").or(extended.long_name);
+        let path = take(b"path").or(extended.long_name);
+        let name = sparse_name.or(path);
         let name = name.unwrap_or_else(|| header.path_bytes().into_owned());
         let link = take(b"linkpath").or(extended.long_link);
         let link =
@@ -223,14 +229,16 @@ impl<R: Read> Frames<R> {
             mtime: take(b"mtime"),
         };
         let named = |problem| FrameError::Refused(Some(name.clone()), problem);
-        if records.keys().any(|key| key.starts_with(b"GNU.sparse.")) {
-            return Err(named(TarProblem::Sparse));
-        }
         let mut frame = fields.read(header).map_err(named)?;
         frame.kind = kind(header.as_bytes()[156], &name, frame.size).map_err(named)?;
         if frame.kind != b'0' {
             frame.size = 0;
         }
+        let pieces = self.sparse(header, announced, &mut frame.size);
+        frame.sparse = pieces.map_err(|error| match error {
+            FrameError::Refused(_, problem) => named(problem),
+            stream @ FrameError::Stream(_) => stream,
+        })?;
         let padded = frame.size.checked_add(padding(frame.size) as u64);
         self.left = padded.ok_or_else(|| named(TarProblem::Header("size")))?;
         frame.offset = self.position;
@@ -253,9 +261,8 @@ fn kind(letter: u8, name: &[u8], size: u64) -> Result<u8, TarProblem> {
                 Err(TarProblem::Header("a directory with content"))
             }
         }
-        b'0' | 0 | b'7' => Ok(b'0'),
+        b'0' | 0 | b'7' | b'S' => Ok(b'0'),
         b'1'..=b'6' => Ok(letter),
-        b'S' => Err(TarProblem::Sparse),
         other => Err(TarProblem::UnknownType(char::from(other))),
     }
 }
@@ -310,6 +317,7 @@ impl Fields {
             device: (device(header.device_major()), device(header.device_minor())),
             size,
             offset: 0,
+            sparse: None,
         })
     }
 }
@@ -329,67 +337,4 @@ fn header_time(header: &tar::Header) -> Option<i64> {
         .iter()
         .fold(start, |sum, byte| sum << 8 | i128::from(*byte));
     value.try_into().ok()
-}
-
-/// A decimal number without sign.
-fn decimal(text: &[u8]) -> Option<u64> {
-    if !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-/// A time with sign and fraction: `-1.25` is a quarter before one second before 1970.
-fn time(text: &[u8]) -> Option<Timestamp> {
-    let (negative, digits) = match text.strip_prefix(b"-") {
-        Some(rest) => (true, rest),
-        None => (false, text),
-    };
-    let mut parts = digits.splitn(2, |byte| *byte == b'.');
-    let whole = i64::try_from(decimal(parts.next()?)?).ok()?;
-    let mut nanos = 0;
-    let fraction = parts.next().unwrap_or_default();
-    for position in 0..9 {
-        let digit = fraction.get(position).copied().unwrap_or(b'0');
-        nanos = nanos * 10 + u32::from(char::from(digit).to_digit(10)? as u8);
-    }
-    if !fraction.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    Some(match (negative, nanos) {
-        (false, _) => Timestamp {
-            seconds: whole,
-            nanos,
-        },
-        (true, 0) => Timestamp {
-            seconds: -whole,
-            nanos,
-        },
-        (true, _) => Timestamp {
-            seconds: -whole - 1,
-            nanos: 1_000_000_000 - nanos,
-        },
-    })
-}
-
-/// The records of an extended header: `LENGTH KEY=VALUE\n`, the last of a key wins.
-fn parse_records(mut body: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, TarProblem> {
-    let mut records = BTreeMap::new();
-    while !body.is_empty() {
-        let (record, rest) = split_record(body).ok_or(TarProblem::Extension)?;
-        let mut parts = record.splitn(2, |byte| *byte == b'=');
-        let (Some(key), Some(value)) = (parts.next(), parts.next()) else {
-            return Err(TarProblem::Extension);
-        };
-        records.insert(key.to_vec(), value.to_vec());
-        body = rest;
-    }
-    Ok(records)
-}
-
-fn split_record(body: &[u8]) -> Option<(&[u8], &[u8])> {
-    let digits = body.iter().take(20).position(|byte| *byte == b' ')?;
-    let length = usize::try_from(decimal(&body[..digits])?).ok()?;
-    let (record, rest) = body.split_at_checked(length)?;
-    Some((record.get(digits + 1..)?.strip_suffix(b"\n")?, rest))
 }

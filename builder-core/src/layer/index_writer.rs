@@ -12,10 +12,11 @@
 //! Numbers are little-endian. The writer adds the directories that are only implied, merges what a tar says about one
 //! path in several places, and at the end gives hard links what their targets have, in a second pass over the file.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 
 use super::error::{Error, Result, TarProblem};
-use super::index::LayerIndex;
+use super::links::Links;
 use super::record::{self, Mark, Record};
 use crate::entry::EntryKind;
 use crate::image_path::ImagePath;
@@ -61,6 +62,7 @@ pub(super) struct IndexWriter {
     /// The directories, or what stands in their place, above the last record, each with whether it is one.
     above: Vec<(ImagePath, bool)>,
     has_links: bool,
+    links: Links,
 }
 
 impl IndexWriter {
@@ -74,7 +76,14 @@ impl IndexWriter {
             pending: Some((Record::implicit(ImagePath::root()), 0)),
             above: Vec::new(),
             has_links: false,
+            links: Links::default(),
         })
+    }
+
+    /// This writer, which knows what hard links lead to. With `outwards`, a link may lead to what the tar doesn't hold.
+    pub(super) fn with_targets(mut self, targets: BTreeSet<ImagePath>, outwards: bool) -> Self {
+        self.links = Links::new(targets, outwards);
+        self
     }
 
     /// Adds a record; its path is not before the last one's. `number` is its place in the tar.
@@ -86,6 +95,7 @@ impl IndexWriter {
                 } else {
                     number
                 };
+                self.links.note_replaced(&last, last_number, &record);
                 self.pending = Some((merge(last, record), number));
                 return Ok(());
             }
@@ -155,13 +165,21 @@ impl IndexWriter {
         if let Some((last, number)) = self.pending.take() {
             self.emit(&last, number)?;
         }
-        let has_links = self.has_links;
+        let (has_links, links) = (self.has_links, std::mem::take(&mut self.links));
         let file = self.close()?;
         if has_links {
-            resolve_links(store, file)
+            links.resolve(store, file)
         } else {
             Ok(file)
         }
+    }
+
+    /// Completes the file, whose hard links know their files already.
+    pub(super) fn finish_resolved(mut self) -> Result<TemporaryFile, Problem> {
+        if let Some((last, number)) = self.pending.take() {
+            self.emit(&last, number)?;
+        }
+        Ok(self.close()?)
     }
 
     fn close(mut self) -> Result<TemporaryFile> {
@@ -191,57 +209,4 @@ fn merge(earlier: Record, later: Record) -> Record {
     };
     kept.opaque = opaque && kept.mark == Mark::Present;
     kept
-}
-
-/// Writes the index again, with hard links that know their file.
-fn resolve_links(store: &Store, file: TemporaryFile) -> Result<TemporaryFile, Problem> {
-    let first = LayerIndex::from_temporary(file)?;
-    let mut groups = Vec::new();
-    for numbered in first.numbered() {
-        let (record, number) = numbered?;
-        if matches!(record.entry.kind, EntryKind::HardLink { .. }) {
-            groups.push(find_file(&first, &record, number)?.1);
-        }
-    }
-    groups.sort_unstable();
-    groups.dedup();
-
-    let mut second = IndexWriter::new(store)?;
-    for numbered in first.numbered() {
-        let (mut record, number) = numbered?;
-        if matches!(record.entry.kind, EntryKind::HardLink { .. }) {
-            let (file, group) = find_file(&first, &record, number)?;
-            record.data = file.data;
-            record.link_group = Some(group);
-            record.entry = crate::entry::Entry {
-                path: record.entry.path,
-                kind: EntryKind::HardLink {
-                    target: file.entry.path.clone(),
-                },
-                ..file.entry
-            };
-        } else if !record.implicit && groups.binary_search(&number).is_ok() {
-            record.link_group = Some(number);
-        }
-        second.push(record, number)?;
-    }
-    if let Some((last, number)) = second.pending.take() {
-        second.emit(&last, number)?;
-    }
-    Ok(second.close()?)
-}
-
-/// The file that a hard link leads to, through other links, and its number. A target must come before its link.
-fn find_file(index: &LayerIndex, link: &Record, number: u64) -> Result<(Record, u64), Problem> {
-    let dangling = || Problem::Tar(link.entry.path.clone(), TarProblem::DanglingLink);
-    let (mut here, mut place) = (link.clone(), number);
-    while let EntryKind::HardLink { target } = &here.entry.kind {
-        let (found, found_number) = index.get_numbered(target)?.ok_or_else(dangling)?;
-        let earlier = found_number < place && found.mark == Mark::Present;
-        if !earlier || found.entry.is_directory() {
-            return Err(dangling());
-        }
-        (here, place) = (found, found_number);
-    }
-    Ok((here, place))
 }

@@ -5,10 +5,11 @@
 //! A leading `/` or `./` is dropped. Memory is bounded whatever the tar's size; bytes are not kept, only where they
 //! are. Of several entries for one path the last wins.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::ahead;
-use super::data::LayerData;
 use super::decompress;
 use super::error::{Error, Result, TarProblem};
 use super::frame::{Frame, FrameError, Frames};
@@ -28,7 +29,7 @@ use crate::store::{self, Sidecar, Store, TemporaryFile};
 const LONGEST_NAME: usize = 4095;
 
 /// Bytes read at a time.
-const BUFFER: usize = 128 * 1024;
+pub(super) const BUFFER: usize = 128 * 1024;
 
 /// Streams a layer's blob once and keeps its index. The blob's digest and size are checked, and its diff ID where one
 /// is given. An index that is there already is used as it is, if the diff ID is given.
@@ -82,59 +83,6 @@ pub fn index_stream(
     let which = Sidecar::Index(*diff_id);
     let file = store.keep_sidecar(which, index)?;
     LayerIndex::from_file(file, store.sidecar_path(which))
-}
-
-/// An archive's index, and its uncompressed bytes to which the index' data ranges refer.
-#[derive(Debug)]
-pub struct Archive {
-    /// What it holds. Nothing in it hides anything.
-    pub index: LayerIndex,
-    /// The uncompressed tar; deleted when dropped.
-    pub spool: TemporaryFile,
-}
-
-impl Archive {
-    /// Opens the archive's bytes, for the data ranges of its index.
-    pub fn data(&self) -> Result<LayerData> {
-        let path = self.spool.path();
-        let file = self
-            .spool
-            .file()
-            .try_clone()
-            .map_err(Error::io("open", path))?;
-        Ok(LayerData::from_plain(file, path.to_owned()))
-    }
-}
-
-/// Reads a tar that is no layer, compressed or not: names that would be whiteouts are ordinary. `name` names the
-/// archive in an error.
-pub fn index_archive(store: &Store, name: &str, tar: impl Read + Send) -> Result<Archive> {
-    let what = What {
-        archive: true,
-        name: format!("archive `{name}`"),
-    };
-    let opened = decompress::open(BufReader::with_capacity(BUFFER, tar));
-    let (_, mut opened) = opened.map_err(|source| what.stream(source))?;
-    let mut tee = Tee {
-        inner: &mut opened,
-        spool: store.temporary_file()?,
-        failed: None,
-    };
-    let mut buffered = BufReader::with_capacity(BUFFER, &mut tee);
-    let indexed = make_index(store, &mut buffered, &what, None);
-    drop(buffered);
-    if indexed.is_ok() && tee.failed.is_none() {
-        // Only the end of a compressed stream tells whether all of it was right.
-        io::copy(tee.inner, &mut io::sink()).map_err(|source| what.stream(source))?;
-    }
-    if let Some(failure) = tee.failed {
-        return Err(Error::io("write", tee.spool.path())(failure));
-    }
-    let spool = tee.spool;
-    Ok(Archive {
-        index: LayerIndex::from_temporary(indexed?)?,
-        spool,
-    })
 }
 
 /// Streams a blob's tar through `visit` to its last byte, checks the blob, and gives the diff ID.
@@ -193,13 +141,28 @@ pub(super) fn check_diff_id(
 pub(super) struct What {
     archive: bool,
     name: String,
+    /// Whether hard links may lead to files that are not in it.
+    outwards: bool,
+    /// The bytes read so far, where they are counted.
+    count: Option<Arc<AtomicU64>>,
 }
 
 impl What {
+    pub(super) fn archive(name: &str, outwards: bool, count: Arc<AtomicU64>) -> Self {
+        Self {
+            archive: true,
+            name: format!("archive `{name}`"),
+            outwards,
+            count: Some(count),
+        }
+    }
+
     pub(super) fn layer(descriptor: &Descriptor) -> Self {
         Self {
             archive: false,
             name: format!("layer `{}`", descriptor.digest),
+            outwards: false,
+            count: None,
         }
     }
 
@@ -210,6 +173,10 @@ impl What {
             Err(source) => Error::Stream {
                 archive: self.archive,
                 source_name: self.name.clone(),
+                at: self
+                    .count
+                    .as_ref()
+                    .map(|count| count.load(Ordering::Relaxed)),
                 source,
             },
         }
@@ -222,13 +189,18 @@ impl What {
         }
     }
 
-    fn refuse(&self, entry: Option<Vec<u8>>, problem: TarProblem) -> Error {
+    pub(super) fn refuse(&self, entry: Option<Vec<u8>>, problem: TarProblem) -> Error {
         Error::Tar {
             archive: self.archive,
             source_name: self.name.clone(),
             entry,
             problem,
         }
+    }
+
+    /// Whether a hard link may lead to what is unpacked over.
+    pub(super) fn may_link_out(&self) -> bool {
+        self.outwards
     }
 
     pub(super) fn problem(&self, problem: Problem) -> Error {
@@ -248,9 +220,6 @@ fn make_index(
 ) -> Result<TemporaryFile> {
     let mut making = Making::new(store);
     each_record(tar, what, |frames, record, number| {
-        if what.archive {
-            making.note_links(&record);
-        }
         if let (Some(kept), Some(range)) = (&mut kept, &record.data)
             && Kept::wants(&record.entry.path, range)
         {
@@ -268,6 +237,20 @@ pub(super) fn each_record<'t>(
     what: &What,
     mut visit: impl FnMut(&mut Frames<&'t mut dyn Read>, Record, u64) -> Result<()>,
 ) -> Result<()> {
+    each_frame(tar, what, |frames, frame, record, number| {
+        if frame.sparse.is_some() {
+            return Err(what.refuse(Some(frame.name), TarProblem::SparseInLayer));
+        }
+        visit(frames, record, number)
+    })
+}
+
+/// The same with what the tar says of each entry.
+pub(super) fn each_frame<'t>(
+    tar: &'t mut dyn Read,
+    what: &What,
+    mut visit: impl FnMut(&mut Frames<&'t mut dyn Read>, Frame, Record, u64) -> Result<()>,
+) -> Result<()> {
     let mut frames = Frames::new(tar);
     let mut number = 0;
     while let Some(frame) = frames.next().map_err(|error| what.frame(error))? {
@@ -275,7 +258,7 @@ pub(super) fn each_record<'t>(
         let read = read_record(&frame, !what.archive);
         let record = read.map_err(|problem| what.refuse(Some(frame.name.clone()), problem))?;
         if let Some(record) = record {
-            visit(&mut frames, record, number)?;
+            visit(&mut frames, frame, record, number)?;
         }
     }
     Ok(())
@@ -283,6 +266,11 @@ pub(super) fn each_record<'t>(
 
 /// What an entry says; none where it says nothing in an image.
 fn read_record(frame: &Frame, markers: bool) -> Result<Option<Record>, TarProblem> {
+    let of_archive = !markers;
+    if of_archive && frame.name.is_empty() {
+        // It stands for the directory that everything is unpacked into, as `.` does.
+        return Ok(None);
+    }
     let path = clean(&frame.name)?;
     if markers {
         match whiteout::read(&path) {
@@ -298,7 +286,11 @@ fn read_record(frame: &Frame, markers: bool) -> Result<Option<Record>, TarProble
     }
     let kind = read_kind(frame)?;
     if path.is_root() && !matches!(kind, EntryKind::Directory) {
-        return Err(TarProblem::BadName);
+        return if of_archive {
+            Ok(None)
+        } else {
+            Err(TarProblem::BadName)
+        };
     }
     let data = matches!(kind, EntryKind::File { .. }).then_some(DataRange {
         offset: frame.offset,
@@ -359,23 +351,4 @@ fn clean(name: &[u8]) -> Result<ImagePath, TarProblem> {
         }
     }
     Ok(ImagePath::clean([b"/", name].concat()))
-}
-
-/// Writes what goes through into a file.
-struct Tee<R> {
-    inner: R,
-    spool: TemporaryFile,
-    failed: Option<io::Error>,
-}
-
-impl<R: Read> Read for Tee<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let taken = self.inner.read(buffer)?;
-        if let Err(error) = self.spool.write_all(&buffer[..taken]) {
-            let kind = error.kind();
-            self.failed = Some(error);
-            return Err(kind.into());
-        }
-        Ok(taken)
-    }
 }

@@ -635,7 +635,7 @@ fn an_archive_has_no_whiteouts_and_keeps_its_bytes() {
         raw(builder, b'0', ".wh.x", "", b"three");
     });
     let packed = zstd::encode_all(&tar[..], 1).unwrap();
-    let archive = index_archive(&store, "a.tar.zst", &packed[..]).unwrap();
+    let archive = index_archive(&store, "a.tar.zst", &packed[..], false).unwrap();
     let record = archive.index.get(&path("/.wh.x")).unwrap().unwrap();
     assert_eq!((record.mark, archive.index.len()), (Mark::Present, 3));
     let mut data = archive.data().unwrap();
@@ -644,7 +644,7 @@ fn an_archive_has_no_whiteouts_and_keeps_its_bytes() {
         .read_to_string(&mut found)
         .unwrap();
     assert_eq!(found, "three");
-    let error = index_archive(&store, "bad.tar", &tar[..700]).unwrap_err();
+    let error = index_archive(&store, "bad.tar", &tar[..700], false).unwrap_err();
     assert!(error.to_string().contains("`bad.tar`"));
 }
 

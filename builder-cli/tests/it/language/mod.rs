@@ -1,5 +1,6 @@
 //! The language as people write it: what arrives, from every kind of source, and what is said where nothing can.
 
+mod archives;
 mod git;
 mod sources;
 
