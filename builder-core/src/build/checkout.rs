@@ -168,7 +168,7 @@ fn name_head(git: &Git<'_>, head: &str) -> Result<()> {
     Ok(())
 }
 
-/// The full name of what was fetched, from what git wrote about it (`git fetch`, "FETCH_HEAD").
+/// The full name of what was fetched, from what git wrote about it (git-fetch(1), `FETCH_HEAD`).
 fn fetched_name(text: &str) -> Option<String> {
     let description = text.lines().next()?.rsplit('\t').next()?;
     let (kind, rest) = description.split_once(" '")?;

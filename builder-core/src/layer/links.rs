@@ -125,7 +125,7 @@ impl Links {
                 return Ok(Some((found, number, false)));
             }
             let versions = self.replaced.get(&target).into_iter().flatten();
-            if let Some((found, number)) = versions.filter(|(_, number)| *number < before).last() {
+            if let Some((found, number)) = versions.rev().find(|(_, number)| *number < before) {
                 return Ok(Some((found.clone(), *number, true)));
             }
             match through_link(index, &target)? {

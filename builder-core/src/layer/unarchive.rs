@@ -120,8 +120,8 @@ fn make_archive_index(
 }
 
 /// Writes the pieces of a sparse file where they belong in a file that begins at `start`.
-fn lay_out<'t>(
-    frames: &mut Frames<&'t mut dyn Read>,
+fn lay_out(
+    frames: &mut Frames<&mut dyn Read>,
     sparse: &Sparse,
     file: &TemporaryFile,
     start: u64,
