@@ -53,13 +53,13 @@ pub fn read(candidates: &[PathBuf]) -> Result<IgnoreFile> {
 
 fn parse(path: &Path) -> Result<IgnoreFile> {
     let bytes = std::fs::read(path).map_err(|error| unreadable(path, error))?;
-    let text = String::from_utf8_lossy(&bytes);
+    let text = decode(path, &bytes)?;
     let name = path
         .file_name()
         .unwrap_or(path.as_os_str())
         .to_string_lossy()
         .into_owned();
-    match PatternList::parse_file(&text) {
+    match PatternList::parse_file(text) {
         Ok(patterns) => Ok(IgnoreFile {
             name,
             patterns: Arc::new(patterns),
@@ -77,6 +77,26 @@ fn parse(path: &Path) -> Result<IgnoreFile> {
             ))
         }
     }
+}
+
+/// The text of an ignore file. One that can't be read would exclude nothing, and let into an image what it was made to
+/// keep out.
+fn decode<'b>(path: &Path, bytes: &'b [u8]) -> Result<&'b str> {
+    let refused = |what: String| {
+        let message = format!("the ignore file `{}` {what}", path.display());
+        Error::new(ErrorKind::Context, message).with_help(
+            "save it as UTF-8; in PowerShell: `… | Out-File -Encoding utf8 .dockerignore`",
+        )
+    };
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || bytes.contains(&0) {
+        return Err(refused("is UTF-16 or no text at all".to_owned()));
+    }
+    str::from_utf8(bytes).map_err(|error| {
+        let lines = bytes.iter().take(error.valid_up_to());
+        let line = lines.filter(|byte| **byte == b'\n').count() + 1;
+        let odd = bytes.get(error.valid_up_to()).copied().unwrap_or_default();
+        refused(format!("is no UTF-8: line {line} has the byte 0x{odd:02x}"))
+    })
 }
 
 fn unreadable(path: &Path, error: io::Error) -> Error {
@@ -112,6 +132,27 @@ mod tests {
         std::fs::write(&own, "").unwrap();
         let found = read(&[own, general]).unwrap();
         assert!(found.patterns.is_empty() && found.name == "x.dockerignore");
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(".dockerignore");
+        for (bytes, words) in [
+            (&b"\xff\xfes\0e\0c\0\n\0"[..], Some("UTF-16")),
+            (b"\xfe\xff\0s\0\n", Some("UTF-16")),
+            (b"s\0e\0\n\0", Some("UTF-16")),
+            (b"a\ncaf\xe9\n", Some("line 2 has the byte 0xe9")),
+            (b"\xef\xbb\xbfcaf\xc3\xa9\n", None),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let found = read(std::slice::from_ref(&path)).err();
+            let said = found.as_ref().map(Error::message);
+            match words {
+                Some(words) => assert!(said.unwrap().contains(words), "{said:?}"),
+                None => assert_eq!(said, None),
+            }
+        }
     }
 
     #[test]

@@ -106,20 +106,73 @@ fn directive(text: &str) -> Option<(String, Word, usize)> {
     Some((key, word, whole.len()))
 }
 
-/// Whether a `syntax` value names the language that rbuild itself speaks.
-pub fn is_builtin_syntax(value: &str) -> bool {
-    let name = value.strip_prefix("docker.io/").unwrap_or(value);
-    let name = name.split('@').next().unwrap_or(name);
-    let name = name.split(':').next().unwrap_or(name);
-    matches!(
-        name,
-        "docker/dockerfile" | "docker/dockerfile-upstream" | "dockerfile.v0"
-    )
+/// What a `syntax` value names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frontend {
+    /// The language that rbuild itself speaks.
+    Official,
+    /// The same by the name of a mirror, as far as the name tells.
+    Mirrored,
+    /// Something that only BuildKit could run.
+    Foreign,
+}
+
+/// Tells what a `syntax` value names. A mirror, or a dependency proxy, has the official frontend under its own host and
+/// path in front: `mirror.gcr.io/docker/dockerfile:1`.
+pub fn frontend(value: &str) -> Frontend {
+    let name = value.split('@').next().unwrap_or(value);
+    // A colon behind the last slash is a tag's, one before it a port's.
+    let last = name.rfind('/').map_or(0, |slash| slash + 1);
+    let end = name[last..]
+        .find(':')
+        .map_or(name.len(), |colon| last + colon);
+    let name = &name[..end];
+    let official = ["docker/dockerfile", "docker/dockerfile-upstream"];
+    if name == "dockerfile.v0"
+        || official.contains(&name.strip_prefix("docker.io/").unwrap_or(name))
+    {
+        return Frontend::Official;
+    }
+    let mirrored = official.iter().any(|one| {
+        name.strip_suffix(one)
+            .is_some_and(|rest| rest.ends_with('/'))
+    });
+    if mirrored {
+        Frontend::Mirrored
+    } else {
+        Frontend::Foreign
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_official_frontend_has_many_names() {
+        for (value, expected) in [
+            ("docker/dockerfile", Frontend::Official),
+            ("docker/dockerfile:1.9-labs", Frontend::Official),
+            (
+                "docker.io/docker/dockerfile-upstream:master@sha256:00",
+                Frontend::Official,
+            ),
+            ("dockerfile.v0", Frontend::Official),
+            ("mirror.gcr.io/docker/dockerfile:1", Frontend::Mirrored),
+            ("localhost:5000/docker/dockerfile", Frontend::Mirrored),
+            (
+                "gitlab.example/group/dependency_proxy/containers/docker/dockerfile:1@sha256:00",
+                Frontend::Mirrored,
+            ),
+            ("r.example/docker/dockerfile-upstream", Frontend::Mirrored),
+            ("r.example/notdocker/dockerfile", Frontend::Foreign),
+            ("docker/dockerfile-other", Frontend::Foreign),
+            ("r.example/docker/dockerfile/more:1", Frontend::Foreign),
+            ("crazymax/buildkit:1", Frontend::Foreign),
+        ] {
+            assert_eq!(frontend(value), expected, "{value}");
+        }
+    }
 
     #[test]
     fn reads_directives_until_something_else() {

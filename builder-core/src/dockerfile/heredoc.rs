@@ -18,6 +18,8 @@ pub struct Marker {
     pub expand: bool,
     /// `<<-`: leading tabs are removed.
     pub chomp: bool,
+    /// Blanks stand before the delimiter: a heredoc only if its end is there, and a shell's own business otherwise.
+    pub loose: bool,
     /// The marker's bytes in the joined line.
     pub range: Range<usize>,
     /// The marker's place in the file.
@@ -72,30 +74,60 @@ impl Heredoc {
     }
 }
 
-/// The markers in `text`, in order. A line whose quotes don't match has none.
+/// The markers in `text`, in order, also those with blanks before the delimiter. A line whose quotes don't match has
+/// none.
 pub fn markers(text: &Text) -> Vec<Marker> {
-    let Some(words) = shell_words(text.as_str()) else {
-        return Vec::new();
-    };
-    words
-        .into_iter()
-        .filter_map(|range| {
-            let (chomp, delimiter) = marker_parts(text.slice(range.clone()))?;
-            let (name, quoted) = unquote(delimiter);
-            (!name.is_empty()).then(|| Marker {
+    let words = shell_words(text.as_str()).unwrap_or_default();
+    let mut found = Vec::new();
+    let mut words = words.into_iter().peekable();
+    while let Some(mut range) = words.next() {
+        let word = text.slice(range.clone());
+        let (loose, parts) = match bare_mark(word) {
+            Some(chomp) => {
+                let Some(next) = words.peek().cloned() else {
+                    break;
+                };
+                range.end = next.end;
+                (true, Some((chomp, text.slice(next))))
+            }
+            None => (false, marker_parts(word)),
+        };
+        let Some((chomp, delimiter)) = parts.filter(|(_, delimiter)| !delimiter.contains('<'))
+        else {
+            continue;
+        };
+        let (name, quoted) = unquote(delimiter);
+        if !name.is_empty() {
+            found.push(Marker {
                 name,
                 expand: !quoted,
                 chomp,
+                loose,
                 span: text.span(range.clone()),
                 range,
-            })
-        })
-        .collect()
+            });
+        }
+    }
+    found
 }
 
-/// Whether `word` is one marker and nothing else.
-pub fn is_marker(word: &str) -> bool {
-    shell_words(word).is_some_and(|words| words.len() == 1) && marker_parts(word).is_some()
+/// Whether `text` is one marker and nothing else.
+pub fn is_marker(text: &str) -> bool {
+    let words = shell_words(text).unwrap_or_default();
+    match &words[..] {
+        [_] => marker_parts(text).is_some(),
+        [mark, _] => bare_mark(&text[mark.clone()]).is_some(),
+        _ => false,
+    }
+}
+
+/// Whether a word is a marker without its delimiter, and if so, whether leading tabs are removed.
+fn bare_mark(word: &str) -> Option<bool> {
+    match word.trim_start_matches(|c: char| c.is_ascii_digit()) {
+        "<<" => Some(false),
+        "<<-" => Some(true),
+        _ => None,
+    }
 }
 
 fn marker_parts(word: &str) -> Option<(bool, &str)> {
@@ -165,7 +197,9 @@ mod tests {
                 "COPY 3<<-'E F' <<\"B\"c /f",
                 vec![("E F", false, true), ("Bc", false, false)],
             ),
-            ("COPY << EOF /f", vec![]),
+            ("COPY << EOF /f", vec![("EOF", true, false)]),
+            ("RUN cat 3<<-\t'E F' x", vec![("E F", false, true)]),
+            ("RUN echo $((1 << 4)) <<", vec![("4))", true, false)]),
             ("RUN cat <<<x", vec![]),
             ("RUN echo \"<<EOF\"", vec![]),
             ("RUN echo 'open <<EOF", vec![]),

@@ -40,7 +40,13 @@ pub const RULES: [(&str, bool); 22] = [
 ];
 
 /// Warnings of rbuild's own, which no directive turns off.
-pub const OWN_WARNINGS: [&str; 3] = ["env-overrides-arg", "not-json", "unused-build-arg"];
+pub const OWN_WARNINGS: [&str; 5] = [
+    "copied-socket",
+    "env-overrides-arg",
+    "mirrored-syntax",
+    "not-json",
+    "unused-build-arg",
+];
 
 /// Every warning of the rules that need the text alone, in file order; [`CheckSettings::apply`] drops what was
 /// turned off.

@@ -6,13 +6,13 @@ use crate::diagnostic::Diagnostic;
 use crate::nearest::nearest;
 use crate::source::{SourceFile, Span};
 
-use super::directive::{self, Directives};
+use super::directive::{self, Directives, Frontend};
 use super::flags;
 use super::heredoc::{self, Heredoc, Marker};
 use super::instruction::{FromInstruction, Instruction, InstructionKind, KEYWORDS};
 use super::keyword::{self, Line};
 use super::lines::{Lines, LogicalLine};
-use super::word::{JsonForm, Text, Word, blank_separated, is_blank, json_form};
+use super::word::{JsonForm, Text, Word, is_blank, json_form};
 use super::{Dockerfile, Stage};
 
 pub(crate) use super::keyword_files::is_script;
@@ -118,8 +118,19 @@ fn foreign_syntax(directives: &Directives, options: &ParseOptions) -> Option<Dia
         (None, Some(word)) => (word.text.as_str(), word.span),
         (None, None) => return None,
     };
-    if value.is_empty() || directive::is_builtin_syntax(value) {
+    if value.is_empty() {
         return None;
+    }
+    match directive::frontend(value) {
+        Frontend::Official => return None,
+        Frontend::Mirrored => {
+            let message = format!(
+                "the syntax `{value}` is taken for the official `docker/dockerfile`, which is built in"
+            );
+            let note = Diagnostic::warning("mirrored-syntax", span, message);
+            return Some(note.with_help("nothing is fetched for it; the line may go"));
+        }
+        Frontend::Foreign => {}
     }
     let message = format!("the syntax `{value}` is a frontend image, which rbuild can't run");
     let problem = Diagnostic::error("foreign-syntax", span, message);
@@ -194,11 +205,17 @@ fn take_heredocs(
     if !line.text.as_str().contains("<<") || !holds_heredocs(&line.text, 0, escape) {
         return Vec::new();
     }
+    let run = effective_keyword(&line.text).eq_ignore_ascii_case("RUN");
     let mut heredocs = Vec::new();
-    blank_in_marker(lines, line, problems);
     for marker in heredoc::markers(&line.text) {
         if let Some(heredoc) = lines.take_heredoc(&marker) {
+            if marker.loose && !run {
+                problems.push(blank_in_marker(&line.text, &marker));
+            }
             heredocs.push(heredoc);
+        } else if marker.loose {
+            // In RUN it is a shell's own business: `$((1 << 4))`.
+            problems.extend((!run).then(|| blank_in_marker(&line.text, &marker)));
         } else {
             let message = format!("the heredoc `{}` has no end", marker.name);
             let problem = Diagnostic::error("heredoc-unterminated", marker.span, message);
@@ -213,41 +230,35 @@ fn take_heredocs(
     heredocs
 }
 
-/// Reports `<< EOF`, which is no marker, and takes the body that was meant, so that it isn't read as instructions. In
-/// RUN it may be a shell's own business, so there the body must be there.
-fn blank_in_marker(lines: &mut Lines<'_>, line: &LogicalLine, problems: &mut Vec<Diagnostic>) {
-    let words = blank_separated(&line.text, 0..line.text.as_str().len());
-    let run = words
-        .first()
-        .is_some_and(|word| line.text.slice(word.clone()).eq_ignore_ascii_case("RUN"));
-    for pair in words.windows(2) {
-        let [mark, name] = pair else { continue };
-        let mark_text = line.text.slice(mark.clone());
-        if !matches!(mark_text, "<<" | "<<-") {
-            continue;
-        }
-        let name_text = line
-            .text
-            .slice(name.clone())
-            .trim_matches(['"', '\''])
-            .to_owned();
-        let marker = Marker {
-            name: name_text.clone(),
-            expand: false,
-            chomp: mark_text == "<<-",
-            range: mark.clone(),
-            span: line.text.span(mark.clone()),
-        };
-        if lines.take_heredoc(&marker).is_none() && run {
-            continue;
-        }
-        let span = line.text.span(mark.start..name.end);
-        let message = format!(
-            "a blank stands between `{mark_text}` and `{name_text}`, so this is no heredoc"
-        );
-        let problem = Diagnostic::error("heredoc-blank", span, message);
-        problems.push(problem.with_help(format!("write `{mark_text}{name_text}`")));
+/// The keyword of a line, or of the trigger in it.
+fn effective_keyword(text: &Text) -> &str {
+    let mut words = text
+        .as_str()
+        .split(is_blank)
+        .filter(|word| !word.is_empty());
+    let first = words.next().unwrap_or_default();
+    if first.eq_ignore_ascii_case("ONBUILD") {
+        words.next().unwrap_or_default()
+    } else {
+        first
     }
+}
+
+/// Reports `<< EOF` in COPY and ADD, where it is no marker. Its body is taken all the same, so that it isn't read as
+/// instructions.
+fn blank_in_marker(text: &Text, marker: &Marker) -> Diagnostic {
+    let written = text.slice(marker.range.clone());
+    let joined: String = written.split_whitespace().collect();
+    let (mark, _) = joined.split_at(
+        joined
+            .find(|c: char| !matches!(c, '<' | '-' | '0'..='9'))
+            .unwrap_or(0),
+    );
+    let message = format!(
+        "a blank stands between `{mark}` and `{}`, so this is no heredoc",
+        marker.name
+    );
+    Diagnostic::error("heredoc-blank", marker.span, message).with_help(format!("write `{joined}`"))
 }
 
 fn instruction(

@@ -140,15 +140,21 @@ fn skip_zeros(reader: &mut impl BufRead) -> io::Result<()> {
 /// no tar is not an archive.
 ///
 /// # Errors
-/// A stream that begins as a compressed one does and can't be read as far as the first header: nobody can tell what it
-/// was to be.
+/// A stream that begins as a compressed one does and ends before the first header, or has a broken first block of bzip2:
+/// nobody can tell what it was to be.
 pub fn detect_archive(reader: impl Read + Send) -> io::Result<Option<Packing>> {
     let mut reader = io::BufReader::new(reader);
     let surely = begins_well(reader.fill_buf()?);
-    let told = |error: io::Error| if surely { Err(error) } else { Ok(None) };
-    let (packing, mut opened) = match open(reader) {
-        Ok(opened) => opened,
-        Err(error) => return told(error),
+    let Ok((packing, mut opened)) = open(reader) else {
+        return Ok(None);
+    };
+    let told = |error: io::Error| {
+        let early = error.kind() == io::ErrorKind::UnexpectedEof;
+        if surely && (early || packing == Packing::Bzip2) {
+            Err(error)
+        } else {
+            Ok(None)
+        }
     };
     let mut header = [0; UNIT];
     let mut filled = 0;
@@ -162,8 +168,9 @@ pub fn detect_archive(reader: impl Read + Send) -> io::Result<Option<Packing>> {
     if header::is_header(&header) {
         return Ok(Some(packing));
     }
-    // A damaged block may still give bytes: only its end tells that they are wrong.
-    match io::copy(&mut opened.take(BLOCK), &mut io::sink()) {
+    // A damaged block of bzip2 gives bytes all the same, in the wrong order: only its end tells that they are wrong.
+    let rest = if packing == Packing::Bzip2 { BLOCK } else { 0 };
+    match io::copy(&mut opened.take(rest), &mut io::sink()) {
         Ok(_) => Ok(None),
         Err(error) => told(error),
     }

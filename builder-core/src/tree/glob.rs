@@ -2,6 +2,9 @@
 //!
 //! `*` is a run without `/`, `?` one character but `/`, `[a-z]` and `[^a-z]` a class, a backslash takes the next
 //! character literally. There is no `**` and there are no braces. A pattern is compared with a whole relative path.
+//!
+//! The patterns of ignore files and flags have more ([`pattern`](super::pattern)), but their parts are these: both are
+//! read here.
 
 /// A pattern that is not well formed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,12 +35,20 @@ pub fn matches(pattern: &str, name: &[u8]) -> Result<bool, BadPattern> {
     Ok(match_tokens(&tokens, &characters(name)))
 }
 
-enum Token {
+/// A part of a pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Token {
+    /// `*`
     Run,
+    /// `?`
     One,
-    Literal(Character),
+    /// A character that means itself.
+    Literal(char),
+    /// `[…]`
     Class {
+        /// `[^…]`
         negated: bool,
+        /// The characters, from and to.
         ranges: Vec<(char, char)>,
     },
 }
@@ -58,7 +69,8 @@ fn characters(name: &[u8]) -> Vec<Character> {
     found
 }
 
-fn compile(pattern: &str) -> Result<Vec<Token>, BadPattern> {
+/// Reads a pattern.
+pub(super) fn compile(pattern: &str) -> Result<Vec<Token>, BadPattern> {
     let mut tokens = Vec::new();
     let mut rest = pattern.chars();
     while let Some(character) = rest.next() {
@@ -66,8 +78,8 @@ fn compile(pattern: &str) -> Result<Vec<Token>, BadPattern> {
             '*' => Token::Run,
             '?' => Token::One,
             '[' => class(&mut rest)?,
-            '\\' => Token::Literal(Character::Text(rest.next().ok_or(BadPattern)?)),
-            literal => Token::Literal(Character::Text(literal)),
+            '\\' => Token::Literal(rest.next().ok_or(BadPattern)?),
+            literal => Token::Literal(literal),
         });
     }
     Ok(tokens)
@@ -144,7 +156,7 @@ fn fits(token: &Token, character: Character) -> bool {
     match token {
         Token::Run => false,
         Token::One => character != Character::Text('/'),
-        Token::Literal(literal) => *literal == character,
+        Token::Literal(literal) => character == Character::Text(*literal),
         Token::Class { negated, ranges } => match character {
             Character::Text('/') => false,
             Character::Text(text) => {

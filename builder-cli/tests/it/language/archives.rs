@@ -224,6 +224,10 @@ fn a_broken_archive_is_never_copied_as_a_file() {
             );
             outcome.says("s.bin").says("--unpack=false");
         }
+        if *packing == Packing::Zstd {
+            // It has no checksum here.
+            continue;
+        }
         // One bit in the middle of what is stored, and one of the checksum.
         for place in [whole.len() / 2, whole.len() - 12] {
             let mut wrong = whole.clone();

@@ -46,7 +46,8 @@ impl Lowering<'_> {
             args,
             env: self.scope.run_env(),
             proxies,
-            workdir: self.working_dir(),
+            // `..` goes back by the text, before any link is followed, as in BuildKit.
+            workdir: config::clean(&self.working_dir()),
             user: self.config.config.user.clone(),
             mounts,
             hostname,
