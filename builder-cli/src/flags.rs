@@ -269,6 +269,10 @@ pub(crate) struct BuildFlags {
     #[arg(long)]
     pub(crate) check: bool,
 
+    /// For `--check` and `rbuild check`: warnings make the status that of errors
+    #[arg(long)]
+    pub(crate) warnings_as_errors: bool,
+
     /// Accept a `# syntax=` line that names a foreign frontend
     #[arg(long)]
     pub(crate) ignore_syntax: bool,

@@ -109,6 +109,13 @@ impl Error {
         self
     }
 
+    /// The same error at another place: where what is to blame stands, and not where it was found.
+    #[must_use]
+    pub fn moved_to(mut self, file: &SourceFile, span: Span) -> Self {
+        self.0.place = Some((file.clone(), span));
+        self
+    }
+
     /// The kind, which decides the exit status.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -54,6 +54,23 @@ impl SourceFile {
         }
     }
 
+    /// A file whose bytes may not all be UTF-8, as in comments of another encoding. A byte that is part of no character
+    /// stands in the text as [`odd`] has it, for whoever meets it there.
+    pub fn from_bytes(name: impl Into<String>, bytes: Vec<u8>) -> Self {
+        let text = match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                let mut text = String::new();
+                for chunk in error.as_bytes().utf8_chunks() {
+                    text.push_str(chunk.valid());
+                    text.extend(chunk.invalid().iter().map(|byte| odd(*byte)));
+                }
+                text
+            }
+        };
+        Self::new(name, text)
+    }
+
     /// Line and column of the byte at `offset`; an offset behind the end counts as the end.
     pub fn position(&self, offset: usize) -> Position {
         let before = &self.text[..self.text.floor_char_boundary(offset.min(self.text.len()))];
@@ -70,9 +87,55 @@ impl SourceFile {
     }
 }
 
+/// The first of the characters that stand for bytes: the end of the last private plane, where no text has any.
+const ODD: u32 = 0x0010_ff00;
+
+/// What stands in a text for a byte that is part of no character.
+fn odd(byte: u8) -> char {
+    char::from_u32(ODD + u32::from(byte)).unwrap_or(char::REPLACEMENT_CHARACTER)
+}
+
+/// The byte that a character stands for.
+pub fn odd_byte(character: char) -> Option<u8> {
+    u8::try_from(u32::from(character).checked_sub(ODD)?).ok()
+}
+
+/// The bytes that a text was made of.
+pub fn to_bytes(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    for character in text.chars() {
+        match odd_byte(character) {
+            Some(byte) => bytes.push(byte),
+            None => bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    bytes
+}
+
+/// A text as a JSON document can hold it: with the replacement character for each byte that is part of none.
+pub fn replaced(text: &str) -> String {
+    let replace = |character| match odd_byte(character) {
+        Some(_) => char::REPLACEMENT_CHARACTER,
+        None => character,
+    };
+    text.chars().map(replace).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_come_back() {
+        let bytes = b"# \xe9t\xe9 \xc3\xa9\n\xff";
+        let file = SourceFile::from_bytes("Dockerfile", bytes.to_vec());
+        assert_eq!(to_bytes(&file.text), bytes);
+        assert_eq!(replaced(&file.text), String::from_utf8_lossy(bytes));
+        assert_eq!(
+            file.text.chars().filter_map(odd_byte).collect::<Vec<_>>(),
+            [0xe9, 0xe9, 0xff]
+        );
+    }
 
     #[test]
     fn counts_lines_and_characters_from_one() {

@@ -18,6 +18,11 @@ pub(crate) fn run(
     environment: &Environment,
     interrupt: &Interrupt,
 ) -> Result<()> {
+    if flags.warnings_as_errors {
+        let message = "--warnings-as-errors is about `rbuild check` and `--check`";
+        return Err(Error::new(ErrorKind::Usage, message)
+            .with_help("to make a build fail over findings, put `# check=error=true` above FROM"));
+    }
     let (store, request) = prepare(flags, environment, interrupt)?;
     let display = Display::start(flags.progress, flags.quiet, environment);
     let built = build::build(&store, request, &display.sink(), interrupt);

@@ -10,7 +10,8 @@ use crate::exit_code;
 use crate::flags::BuildFlags;
 use crate::render::snippet;
 
-/// Prints every problem; the status is that of a broken Dockerfile if there is any.
+/// Prints every problem; the status is that of a broken Dockerfile if one of them is an error, or any with
+/// `--warnings-as-errors`.
 pub(crate) fn run(
     flags: &BuildFlags,
     environment: &Environment,
@@ -36,8 +37,19 @@ pub(crate) fn run(
     }
     let _ = writeln!(
         out,
-        "{}: {errors} errors, {warnings} warnings",
-        request.dockerfile.name
+        "{}: {}, {}",
+        request.dockerfile.name,
+        counted(errors, "error"),
+        counted(warnings, "warning")
     );
-    Ok(exit_code::DOCKERFILE)
+    Ok(if errors > 0 || flags.warnings_as_errors {
+        exit_code::DOCKERFILE
+    } else {
+        exit_code::DONE
+    })
+}
+
+fn counted(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }

@@ -65,7 +65,9 @@ impl Input {
             return Err(Error::new(ErrorKind::Context, message)
                 .with_help("name its directory, and the Dockerfile with `-f`; a tar comes on standard input: `rbuild - < FILE`"));
         }
-        let mut ignore_files = vec![context.join(".dockerignore")];
+        let general = context.join(".dockerignore");
+        stays_inside(&general, &context)?;
+        let mut ignore_files = vec![general];
         let dockerfile = if from_input {
             dockerfile_on_input(interrupt)?
         } else {
@@ -106,7 +108,20 @@ fn find_dockerfile(
         None => vec![context.join("Dockerfile"), context.join("dockerfile")],
     };
     if let Some(found) = candidates.iter().find(|path| path.exists()) {
+        if file.is_none() {
+            stays_inside(found, context)?;
+        }
         return Ok(found.clone());
+    }
+    if let Some(link) = candidates.iter().find(|path| path.is_symlink()) {
+        let target = std::fs::read_link(link).unwrap_or_default();
+        let message = format!(
+            "the Dockerfile `{}` is a link to `{}`, which is not there",
+            link.display(),
+            target.display()
+        );
+        return Err(Error::new(ErrorKind::Dockerfile, message)
+            .with_help("mend the link, or name another file with `-f`"));
     }
     let wanted = candidates
         .first()
@@ -119,6 +134,27 @@ fn find_dockerfile(
         Some(found) => error.with_help(format!("there is `{found}`; name it with `-f`")),
         None => error.with_help("name it with `-f`"),
     })
+}
+
+/// Refuses a file of the context that is a link out of it: who wrote the context is not who may read everything here.
+fn stays_inside(path: &Path, context: &Path) -> Result<()> {
+    if !path.is_symlink() {
+        return Ok(());
+    }
+    let (Ok(real), Ok(root)) = (path.canonicalize(), context.canonicalize()) else {
+        return Ok(());
+    };
+    if real.starts_with(&root) {
+        return Ok(());
+    }
+    let message = format!(
+        "`{}` is a link to `{}`, out of the build context",
+        path.display(),
+        real.display()
+    );
+    Err(Error::new(ErrorKind::Dockerfile, message).with_help(
+        "name the file itself, a Dockerfile with `-f` and an ignore file with `--ignorefile`",
+    ))
 }
 
 /// What else looks like a Dockerfile in a directory.
@@ -197,21 +233,19 @@ fn read_limited(reader: &mut impl Read, name: &str) -> Result<Vec<u8>> {
 }
 
 pub(super) fn text(name: &str, bytes: Vec<u8>) -> Result<SourceFile> {
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(SourceFile::new(name, text)),
-        Err(error) => {
-            let before =
-                String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
-            let line = before.matches('\n').count() + 1;
-            Err(Error::new(
-                ErrorKind::Dockerfile,
-                format!("the Dockerfile `{name}` is not UTF-8 in line {line}"),
-            )
-            .with_help(
-                "save it as UTF-8; a file whose name is no UTF-8 can be copied with a wildcard",
-            ))
-        }
+    let utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
+    if utf16 || bytes.contains(&0) {
+        let what = if utf16 {
+            "is UTF-16"
+        } else {
+            "is no text: it holds zero bytes"
+        };
+        let message = format!("the Dockerfile `{name}` {what}");
+        return Err(Error::new(ErrorKind::Dockerfile, message).with_help(
+            "save it as UTF-8; in PowerShell: `… | Out-File -Encoding utf8 Dockerfile`",
+        ));
     }
+    Ok(SourceFile::from_bytes(name, bytes))
 }
 
 /// Standard input, waited for in small steps, so that an interrupt is noticed while nothing comes.
@@ -326,6 +360,9 @@ pub(super) fn named(
 }
 
 fn named_context(value: &str, environment: &Environment) -> Result<NamedContext> {
+    if value == "docker-image://scratch" {
+        return Ok(NamedContext::Scratch);
+    }
     if let Some(reference) = value.strip_prefix("docker-image://") {
         let reference = reference
             .parse()

@@ -6,6 +6,7 @@ use crate::build::copy::{CopyInput, place, shown};
 use crate::build::parents;
 use crate::build::remote::Remote;
 use crate::diagnostic::Diagnostic;
+use crate::dockerfile::hints;
 use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -14,6 +15,7 @@ use crate::image_path::ImagePath;
 use crate::layer::archive::ArchiveTree;
 use crate::nearest::nearest;
 use crate::plan::step::{CopyFrom, CopySource, CopyStep, Spanned};
+use crate::source::to_bytes;
 use crate::timestamp::Timestamp;
 use crate::tree::files::{Content, Files};
 use crate::tree::filter::{Filtered, Keep};
@@ -69,8 +71,9 @@ pub(crate) fn heredocs(sources: &[CopySource], now: Timestamp) -> Files {
     for source in sources {
         if let CopySource::Heredoc { name, content, .. } = source {
             let path = ImagePath::root().child(name.as_bytes());
-            let entry = Entry::file(path, content.len() as u64, 0o644, now);
-            files.add(entry, Content::Text(content.clone().into_bytes()));
+            let bytes = to_bytes(content);
+            let entry = Entry::file(path, bytes.len() as u64, 0o644, now);
+            files.add(entry, Content::Text(bytes));
         }
     }
     files
@@ -306,6 +309,17 @@ pub(crate) fn missing(input: &CopyInput<'_>, word: &Spanned<String>, at: &ImageP
             .with_note(note)
             .with_help("links are followed inside their tree only; copy what the link leads to");
     }
+    if let Some(meant) = meant_path(input, word) {
+        return error.with_help(format!(
+            "write `{meant}`: a backslash takes the next character as it is"
+        ));
+    }
+    if let Some((_, c, name)) = hints::invisible(&word.value) {
+        let shown = hints::shown(c, name);
+        return error
+            .with_note(format!("there is {shown} in it"))
+            .with_help("delete that character");
+    }
     match near(source, at) {
         Some(name) => error.with_help(format!("did you mean `{name}`?")),
         None => error.with_help(advice(input.step)),
@@ -329,6 +343,17 @@ fn warn_of_socket(input: &CopyInput<'_>, word: &Spanned<String>, named: &ImagePa
         file: input.file.clone(),
         diagnostic,
     });
+}
+
+/// The path with slashes that someone wrote with backslashes.
+fn meant_path(input: &CopyInput<'_>, word: &Spanned<String>) -> Option<String> {
+    let written = input.file.slice(word.span);
+    if !written.contains('\\') {
+        return None;
+    }
+    let meant = written.replace('\\', "/").replace("//", "/");
+    let found = input.source.look_up(&ImagePath::clean(&meant)).ok()?;
+    found.map(|_| meant)
 }
 
 fn advice(step: &CopyStep) -> &'static str {

@@ -94,6 +94,7 @@ impl<'a> Images<'a> {
     pub(crate) fn named(&mut self, name: &str, platform: &Platform) -> Result<Found> {
         match self.named.get(name) {
             Some(NamedContext::Directory(path)) => Ok(Found::Directory(path.clone())),
+            Some(NamedContext::Scratch) => Ok(Found::Nothing),
             Some(NamedContext::Elsewhere(url)) => self.fetched(name, url),
             Some(NamedContext::Image(reference)) => self
                 .image(&reference.to_string(), platform)

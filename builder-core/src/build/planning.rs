@@ -17,6 +17,7 @@ use crate::image_path::ImagePath;
 use crate::oci::config::ImageConfig;
 use crate::output;
 use crate::plan::ignored::ignored_sources;
+use crate::plan::step::StageBase;
 use crate::plan::{self, GraphStage, Plan, PlanOptions, StageGraph};
 use crate::source::SourceFile;
 use crate::store::Store;
@@ -237,12 +238,45 @@ fn find_bases(
         };
         let (index, span) = (stage.index, stage.span);
         let found = images.base(&stage.base, &stage.platform);
-        let found = found.map_err(|error| error.at(&request.dockerfile, span))?;
+        let found = found.map_err(|error| {
+            let error = match &stage.base {
+                StageBase::Image { reference, .. } => {
+                    not_a_stage(graph, index, &reference.value, error)
+                }
+                _ => error,
+            };
+            error.at(&request.dockerfile, span)
+        })?;
         if let Some(config) = config(&found) {
             graph.add_triggers(parsed, index, &config.config.on_build);
         }
         bases.insert(index, found);
     }
+}
+
+/// Says of an image that can't be had whether it was meant to be a stage.
+fn not_a_stage(graph: &StageGraph, index: usize, name: &str, error: Error) -> Error {
+    let lower = name.to_lowercase();
+    let below = graph.stages.iter().skip(index + 1);
+    let mut below = below.filter(|stage| stage.name.as_ref() == Some(&lower));
+    if below.next().is_some() {
+        return error
+            .with_note(format!(
+                "a stage `{name}` stands below, and FROM sees only stages above it"
+            ))
+            .with_help("move that stage up");
+    }
+    if name
+        .parse::<usize>()
+        .is_ok_and(|number| number < graph.stages.len())
+    {
+        return error
+            .with_note(format!(
+                "`{name}` is taken for an image: FROM knows stages by name alone"
+            ))
+            .with_help("give the stage a name with `FROM … AS name`, and start from that");
+    }
+    error
 }
 
 /// The config of what a stage starts from. A directory has none: it is like `scratch` with files.

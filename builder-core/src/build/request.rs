@@ -231,6 +231,8 @@ pub enum NamedContext {
     Elsewhere(String),
     /// An image by reference: `docker-image://REFERENCE`.
     Image(Reference),
+    /// Nothing at all: `docker-image://scratch`.
+    Scratch,
 }
 
 impl BuildRequest {

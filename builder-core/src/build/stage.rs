@@ -12,14 +12,14 @@ use crate::build::remote::Remote;
 use crate::build::request::RunOptions;
 use crate::build::run::{Runner, StageRoot};
 use crate::build::step::{self, SoFar};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventSink};
 use crate::image::Image;
 use crate::image::view::View;
 use crate::interrupt::Interrupt;
 use crate::layer::LayerOptions;
 use crate::oci::config::History;
-use crate::plan::step::StageBase;
+use crate::plan::step::{CopyFrom, StageBase};
 use crate::plan::{Plan, PlannedStage, PlannedStep};
 use crate::source::SourceFile;
 use crate::store::{BlobSource, Store};
@@ -90,7 +90,7 @@ pub(crate) fn execute(
             root: &mut root,
         };
         let made = step::layer(&finder, step, &mut so_far);
-        let layer = match made.map_err(|error| error.at(shared.file, step.span))? {
+        let layer = match made.map_err(|error| blame(error, shared, stage, step))? {
             Made::Nothing => None,
             Made::Layer(layer) => Some(layer),
             Made::Unknown => return Ok(None),
@@ -141,6 +141,23 @@ pub(crate) fn base_text(stage: &PlannedStage) -> String {
         StageBase::Named(name) => name.clone(),
         StageBase::Image { reference, .. } => reference.value.clone(),
     }
+}
+
+/// Gives an error its line: that of the step, or of FROM where the base itself is to blame.
+fn blame(error: Error, shared: &Shared<'_>, stage: &PlannedStage, step: &PlannedStep) -> Error {
+    let of_base = error.kind() == ErrorKind::BaseImage
+        && matches!(stage.base, StageBase::Image { .. } | StageBase::Named(_))
+        && step
+            .step
+            .sources()
+            .all(|from| !matches!(from, CopyFrom::Image(_) | CopyFrom::Named(_)));
+    if !of_base {
+        return error.at(shared.file, step.span);
+    }
+    let image = base_text(stage);
+    error
+        .with_note(format!("it is a layer of the base `{image}`"))
+        .moved_to(shared.file, stage.span)
 }
 
 #[expect(

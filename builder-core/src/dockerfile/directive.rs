@@ -205,18 +205,4 @@ mod tests {
             assert!(problems.is_empty());
         }
     }
-
-    #[test]
-    fn knows_the_builtin_syntax() {
-        for (value, builtin) in [
-            ("docker/dockerfile", true),
-            ("docker/dockerfile:1.7-labs", true),
-            ("docker.io/docker/dockerfile:1@sha256:00", true),
-            ("docker/dockerfile-upstream:master", true),
-            ("docker/dockerfiles", false),
-            ("example.com/docker/dockerfile:1", false),
-        ] {
-            assert_eq!(is_builtin_syntax(value), builtin, "{value}");
-        }
-    }
 }

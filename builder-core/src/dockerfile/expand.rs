@@ -76,12 +76,13 @@ impl Expander<'_> {
             length: text.len(),
             depth: 0,
             escape,
+            raw: None,
             mode,
             lookup: self.lookup,
             unset: Vec::new(),
             used: Vec::new(),
         };
-        let value = reader.until(None, false, 0)?;
+        let value = reader.until(None, None, 0)?;
         Ok(Expanded {
             value,
             unset: reader.unset,
@@ -115,6 +116,8 @@ struct Reader<'t, 'l> {
     length: usize,
     depth: u32,
     escape: char,
+    /// What an escape character leaves behind where it stays: in patterns and replacements.
+    raw: Option<char>,
     mode: Mode,
     lookup: &'l dyn Fn(&str) -> Option<String>,
     unset: Vec<String>,
@@ -139,14 +142,21 @@ impl Reader<'_, '_> {
         (self.lookup)(name)
     }
 
-    /// Text up to `stop` (which is taken) or to the end. With `keep_escapes`, an escape character stays with what it
-    /// escapes: a pattern is read from the result.
+    /// Text up to `stop` (which is taken) or to the end. With `raw`, an escape character leaves that before what it
+    /// escapes.
     fn until(
         &mut self,
         stop: Option<char>,
-        keep_escapes: bool,
+        raw: Option<char>,
         opened: usize,
     ) -> Result<String, Problem> {
+        let outer = std::mem::replace(&mut self.raw, raw);
+        let found = self.text_until(stop, opened);
+        self.raw = outer;
+        found
+    }
+
+    fn text_until(&mut self, stop: Option<char>, opened: usize) -> Result<String, Problem> {
         let mut result = String::new();
         while let Some(c) = self.peek() {
             if Some(c) == stop {
@@ -168,9 +178,7 @@ impl Reader<'_, '_> {
                     if c != self.escape {
                         result.push(c);
                     } else if let Some(next) = self.next() {
-                        if keep_escapes {
-                            result.push('\\');
-                        }
+                        result.extend(self.raw);
                         result.push(next);
                     }
                 }
@@ -205,14 +213,17 @@ impl Reader<'_, '_> {
             self.next();
             match c {
                 '"' => return Ok(()),
-                _ if c == self.escape => match self.peek() {
-                    Some(next) if matches!(next, '"' | '$') || next == self.escape => {
-                        self.next();
-                        result.push(next);
+                _ if c == self.escape => {
+                    result.extend(self.raw);
+                    match self.peek() {
+                        Some(next) if matches!(next, '"' | '$') || next == self.escape => {
+                            self.next();
+                            result.push(next);
+                        }
+                        Some(_) => result.push(c),
+                        None => {}
                     }
-                    Some(_) => result.push(c),
-                    None => {}
-                },
+                }
                 _ => result.push(c),
             }
         }
@@ -309,7 +320,7 @@ impl Reader<'_, '_> {
             Some(other) => return Err(unsupported(name, colon, other, opened)),
             None => return Err(unclosed('}', opened)),
         };
-        let word = self.until(Some('}'), trims, opened)?;
+        let word = self.until(Some('}'), trims.then_some('\\'), opened)?;
         let value = self.value_of(name);
         let missing = value.as_ref().is_none_or(|value| colon && value.is_empty());
         match operator {
@@ -345,8 +356,9 @@ impl Reader<'_, '_> {
                 format!("`${{{name}/pattern/replacement}}` needs both slashes and a `}}`"),
             )
         };
-        let pattern = self.until(Some('/'), true, opened).map_err(form)?;
-        let replacement = self.until(Some('}'), false, opened)?;
+        let pattern = self.until(Some('/'), Some('\\'), opened).map_err(form)?;
+        // A backslash of the replacement is no escape of anything, and stays.
+        let replacement = self.until(Some('}'), Some(self.escape), opened)?;
         let value = self.value_of(name);
         let value = self.or_unset(name, value);
         pattern::replace(&value, &pattern, &replacement, all)

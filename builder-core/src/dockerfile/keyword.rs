@@ -11,6 +11,7 @@ use crate::source::Span;
 use super::flags::{Flag, Flags, KnownFlags};
 use super::healthcheck;
 use super::heredoc::Heredoc;
+use super::hints;
 use super::instruction::{
     ArgDeclaration, ArgInstruction, CmdInstruction, CommandForm, EntrypointInstruction,
     EnvInstruction, ExposeInstruction, InstructionKind, KeyValue, LabelInstruction,
@@ -90,6 +91,18 @@ impl Line<'_> {
         }
     }
 
+    /// The warning that arguments look like JSON and are not.
+    fn not_json(&self, word: &Word, so: &str) -> Diagnostic {
+        let message = format!(
+            "the arguments of {} look like JSON but are not, so {so}",
+            self.keyword
+        );
+        let warning = Diagnostic::warning("not-json", word.span, message);
+        warning.with_help(
+            "write a JSON array of strings in double quotes, with `\\\\` for a backslash",
+        )
+    }
+
     /// Exec or shell form.
     pub(super) fn command(
         &self,
@@ -101,28 +114,11 @@ impl Line<'_> {
             return Some(CommandForm::Exec(words));
         }
         let word = self.text.word(range);
-        if looks_like_json(&word.text) {
-            let problem = Diagnostic::warning(
-                "not-json",
-                word.span,
-                format!(
-                    "the arguments of {} look like JSON but are not, so a shell gets them",
-                    self.keyword
-                ),
-            );
-            problems.push(problem.with_help("write a JSON array of strings in double quotes"));
+        if hints::looks_like_json(&word.text) {
+            problems.push(self.not_json(&word, "a shell gets them"));
         }
         Some(CommandForm::Shell(word))
     }
-}
-
-/// `[` directly before a quote, or a closing bracket at the end: not the test command `[ -f x ] && …`.
-fn looks_like_json(text: &str) -> bool {
-    let Some(inner) = text.strip_prefix('[') else {
-        return false;
-    };
-    inner.trim_start().starts_with(['"', '\''])
-        || text.ends_with(']') && !inner.starts_with([' ', '['])
 }
 
 /// The struct of the line's keyword; none if a problem leaves nothing to make it of.
@@ -275,6 +271,10 @@ fn expose(line: &Line<'_>, problems: &mut Vec<Diagnostic>) -> Option<ExposeInstr
 
 fn volume(line: &Line<'_>, problems: &mut Vec<Diagnostic>) -> Option<VolumeInstruction> {
     let json = line.json(line.rest.clone(), problems).ok()?;
+    let rest = line.rest_word();
+    if json.is_none() && hints::looks_like_json(&rest.text) {
+        problems.push(line.not_json(&rest, "they are taken as paths"));
+    }
     let paths = json.unwrap_or_else(|| {
         line.words()
             .into_iter()

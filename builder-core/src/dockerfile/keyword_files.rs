@@ -2,10 +2,13 @@
 //!
 //! Follows the Dockerfile reference, each instruction's section.
 
+use std::ops::Range;
+
 use crate::diagnostic::Diagnostic;
 
 use super::flags::{FlagKind, KnownFlags};
 use super::heredoc::{self, Heredoc};
+use super::hints;
 use super::instruction::{CommandForm, CopyInstruction, FromInstruction, RunInstruction};
 use super::keyword::Line;
 use super::mount;
@@ -77,6 +80,11 @@ pub(super) fn from(mut line: Line<'_>, problems: &mut Vec<Diagnostic>) -> Option
             })
         }
         _ => {
+            let flags = hints::misplaced_flag("FROM", &["platform"], line.text, &line.words());
+            if let Some(problem) = flags {
+                problems.push(problem);
+                return None;
+            }
             let span = line.keyword_span.to(line.text.span(line.rest.clone()));
             let problem = Diagnostic::error(
                 "from-arguments",
@@ -144,8 +152,13 @@ fn copy_words(
     if let Some(words) = line.json(line.rest.clone(), problems).ok()? {
         return Some((words, Vec::new()));
     }
+    let words = line.words();
+    if let Some(problem) = meant_otherwise(line, &words) {
+        problems.push(problem);
+        return None;
+    }
     let heredocs = std::mem::take(&mut line.heredocs);
-    let ranges = line.words().into_iter();
+    let ranges = words.into_iter();
     let outside = ranges.filter(|word| {
         let inside =
             |heredoc: &Heredoc| heredoc.range.start <= word.start && word.start < heredoc.range.end;
@@ -153,6 +166,36 @@ fn copy_words(
     });
     let words: Vec<Word> = outside.map(|range| line.text.word(range)).collect();
     Some((words, heredocs))
+}
+
+/// What the words of COPY or ADD were meant to be: JSON, words joined by quotes, flags.
+fn meant_otherwise(line: &Line<'_>, words: &[Range<usize>]) -> Option<Diagnostic> {
+    let known = if line.keyword == "ADD" {
+        ADD_FLAGS
+    } else {
+        COPY_FLAGS
+    };
+    let known: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+    if let Some(problem) = hints::misplaced_flag(line.keyword, &known, line.text, words) {
+        return Some(problem);
+    }
+    let rest = line.rest_word();
+    let quoted = rest.text.strip_prefix('[').map(str::trim_start);
+    if quoted.is_some_and(|inner| inner.starts_with(['"', '\'']))
+        && hints::looks_like_json(&rest.text)
+    {
+        let message = format!(
+            "the arguments of {} look like JSON but are not",
+            line.keyword
+        );
+        return Some(Diagnostic::error("not-json", rest.span, message).with_help(
+            "JSON takes double quotes, commas between the strings, and `\\\\` for a backslash",
+        ));
+    }
+    let (span, array) = hints::quoted_sources(line.text, words)?;
+    let message = format!("quotes don't join words in {}", line.keyword);
+    let help = format!("write `{} {array}`", line.keyword);
+    Some(Diagnostic::error("quoted-words", span, message).with_help(help))
 }
 
 fn too_few(line: &Line<'_>, problems: &mut Vec<Diagnostic>) {

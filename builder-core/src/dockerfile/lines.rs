@@ -6,6 +6,7 @@
 use crate::source::Span;
 
 use super::heredoc::{Heredoc, Marker};
+use super::hints;
 use super::word::Text;
 
 /// A comment line directly above an instruction.
@@ -28,6 +29,8 @@ pub struct LogicalLine {
     pub comments: Vec<Comment>,
     /// Blank lines inside the continuation.
     pub empty_lines: Vec<Span>,
+    /// Characters that nobody sees behind a continuation mark; the line is taken as continued.
+    pub hidden: Vec<Span>,
 }
 
 /// One line of the file.
@@ -90,6 +93,21 @@ impl<'a> Lines<'a> {
         (!before.ends_with(self.escape)).then_some(before)
     }
 
+    /// The same where invisible characters stand behind the mark, which are noted.
+    fn before_mark<'t>(
+        &self,
+        text: &'t str,
+        start: usize,
+        hidden: &mut Vec<Span>,
+    ) -> Option<&'t str> {
+        let Some(seen) = hints::before_invisible_end(text) else {
+            return self.without_mark(text);
+        };
+        let before = self.without_mark(seen)?;
+        hidden.push(Span::new(start + seen.len(), start + text.len()));
+        Some(before)
+    }
+
     /// The next instruction's line; none at the end of the file.
     pub fn next_line(&mut self) -> Option<LogicalLine> {
         let mut line = LogicalLine::default();
@@ -106,7 +124,7 @@ impl<'a> Lines<'a> {
                 continue;
             }
             line.span = physical.span();
-            match self.without_mark(text) {
+            match self.before_mark(text, start, &mut line.hidden) {
                 None => line.text.push(text, start),
                 Some(before) => {
                     line.text.push(before, start);
@@ -131,7 +149,8 @@ impl<'a> Lines<'a> {
                 continue;
             }
             line.span = line.span.to(physical.span());
-            let Some(before) = self.without_mark(physical.text) else {
+            let before = self.before_mark(physical.text, physical.start, &mut line.hidden);
+            let Some(before) = before else {
                 line.text.push(physical.text, physical.start);
                 return;
             };

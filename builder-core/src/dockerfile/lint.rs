@@ -40,9 +40,10 @@ pub const RULES: [(&str, bool); 22] = [
 ];
 
 /// Warnings of rbuild's own, which no directive turns off.
-pub const OWN_WARNINGS: [&str; 5] = [
+pub const OWN_WARNINGS: [&str; 6] = [
     "copied-socket",
     "env-overrides-arg",
+    "inline-comment",
     "mirrored-syntax",
     "not-json",
     "unused-build-arg",

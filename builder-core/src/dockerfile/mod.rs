@@ -13,6 +13,7 @@ pub mod expand;
 pub mod flags;
 mod healthcheck;
 pub mod heredoc;
+pub(crate) mod hints;
 pub mod instruction;
 mod keyword;
 mod keyword_files;

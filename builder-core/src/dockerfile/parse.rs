@@ -4,11 +4,12 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::nearest::nearest;
-use crate::source::{SourceFile, Span};
+use crate::source::{SourceFile, Span, odd_byte};
 
 use super::directive::{self, Directives, Frontend};
 use super::flags;
 use super::heredoc::{self, Heredoc, Marker};
+use super::hints;
 use super::instruction::{FromInstruction, Instruction, InstructionKind, KEYWORDS};
 use super::keyword::{self, Line};
 use super::lines::{Lines, LogicalLine};
@@ -57,12 +58,39 @@ pub fn parse_with(file: &SourceFile, options: &ParseOptions) -> (Dockerfile, Vec
         let first = problems.len();
         let (span, keyword) = (line.span, line.text.span(0..keyword_end(&line.text)));
         let heredocs = take_heredocs(&mut lines, &line, escape, &mut problems);
-        let found = instruction(line, heredocs, escape, &mut problems);
+        for hidden in &line.hidden {
+            let text = file.slice(*hidden);
+            problems.extend(hints::hidden_behind_mark(text, hidden.start));
+        }
+        let (text, word) = (
+            line.text.clone(),
+            effective_keyword(&line.text).to_ascii_uppercase(),
+        );
+        let odd = odd_bytes(&text, &word, &heredocs);
+        let mut found = match odd {
+            Some(problem) => {
+                problems.push(problem);
+                None
+            }
+            None => instruction(line, heredocs, escape, &mut problems),
+        };
+        hints::explain(&text, &word, &mut problems, first);
+        if word == "EXPOSE" && problems.iter().skip(first).any(Diagnostic::is_error) {
+            found = None;
+        }
+        if found.is_none() && dockerfile.stages.is_empty() && !word_is_known(&word) {
+            // Most likely a FROM that is spelt wrong: one mistake, one error.
+            found = Some(stand_in(text.span(0..keyword_end(&text)), span));
+        }
         for problem in problems.iter_mut().skip(first) {
             super::blame_line(&file.text, span, keyword, problem);
         }
         if let Some(instruction) = found {
             place(&mut dockerfile, instruction, &mut problems);
+        }
+        if hints::other_language(text.as_str()).is_some() {
+            // It goes on like that.
+            break;
         }
     }
     let broken = problems.iter().any(Diagnostic::is_error);
@@ -289,7 +317,7 @@ fn instruction(
     let kind = match keyword::parse(line_of, problems) {
         Some(kind) => kind,
         // A stage starts here all the same: otherwise each of its instructions would be reported as misplaced.
-        None if keyword == "FROM" => stand_in_from(word.span),
+        None if keyword == "FROM" => return Some(stand_in(word.span, line.span)),
         None => return None,
     };
     Some(Instruction {
@@ -300,21 +328,77 @@ fn instruction(
     })
 }
 
+/// The problem of bytes that are no UTF-8 where they can't be kept. The config is a JSON document: ENV, LABEL and
+/// MAINTAINER have the replacement character there, as from BuildKit. A file's heredoc is bytes.
+fn odd_bytes(text: &Text, keyword: &str, heredocs: &[Heredoc]) -> Option<Diagnostic> {
+    if matches!(keyword, "ENV" | "LABEL" | "MAINTAINER") {
+        return None;
+    }
+    let odd = |text: &str| {
+        text.char_indices()
+            .find_map(|(at, c)| Some((at, c, odd_byte(c)?)))
+    };
+    let in_line = odd(text.as_str()).map(|(at, c, byte)| (text.span(at..at + c.len_utf8()), byte));
+    let script = heredocs.iter().filter(|_| keyword == "RUN");
+    let mut in_script = script.filter_map(|heredoc| {
+        let (at, c, byte) = odd(&heredoc.content)?;
+        let start = heredoc.body.start + at;
+        Some((Span::new(start, start + c.len_utf8()), byte))
+    });
+    let (span, byte) = in_line.or_else(|| in_script.next())?;
+    let message = format!("the byte 0x{byte:02x} is no UTF-8, which {keyword} needs");
+    Some(Diagnostic::error("not-utf8", span, message).with_help(
+        "save the file as UTF-8; a file whose name is no UTF-8 can be copied with a wildcard",
+    ))
+}
+
+fn word_is_known(word: &str) -> bool {
+    KEYWORDS.contains(&word)
+}
+
 /// What a broken FROM line is taken for; its own problem is reported already.
-fn stand_in_from(span: Span) -> InstructionKind {
+fn stand_in(keyword: Span, span: Span) -> Instruction {
     let image = Word {
         text: "scratch".to_owned(),
-        span,
+        span: keyword,
     };
-    InstructionKind::From(FromInstruction {
-        image,
-        platform: None,
-        name: None,
-        as_keyword: None,
-    })
+    let keyword = Word {
+        text: "FROM".to_owned(),
+        span: keyword,
+    };
+    Instruction {
+        keyword,
+        span,
+        comments: Vec::new(),
+        kind: InstructionKind::From(FromInstruction {
+            image,
+            platform: None,
+            name: None,
+            as_keyword: None,
+        }),
+    }
 }
 
 fn unknown_instruction(word: &str, span: Span) -> Diagnostic {
+    if let Some((what, help)) = hints::other_language(word) {
+        let message = format!("`{word}` is no instruction but {what}");
+        return Diagnostic::error("unknown-instruction", span, message).with_help(help);
+    }
+    if let Some(known) = word
+        .strip_suffix(':')
+        .filter(|word| word_is_known(&word.to_ascii_uppercase()))
+    {
+        let message = format!("there is no instruction `{word}`");
+        return Diagnostic::error("unknown-instruction", span, message)
+            .with_help(format!("write `{known}` without the colon"));
+    }
+    if let Some((_, c, name)) = hints::invisible(word) {
+        let shown = hints::shown(c, name);
+        let seen: String = word.chars().take_while(|one| *one != c).collect();
+        let message = format!("there is {shown} in `{seen}…`, so this is no instruction");
+        return Diagnostic::error("unknown-instruction", span, message)
+            .with_help("replace it by an ordinary blank");
+    }
     let problem = Diagnostic::error(
         "unknown-instruction",
         span,

@@ -121,6 +121,12 @@ impl FromLine<'_> {
         }
         let message = reference_text::problem(text)?;
         let problem = Diagnostic::error("image-reference", word.span, message);
+        let lower = text.to_lowercase();
+        let problem = if lower != *text && reference_text::problem(&lower).is_none() {
+            problem.with_help(format!("write `FROM {lower}`"))
+        } else {
+            problem
+        };
         Some(match self.graph.named(text) {
             Some(stage) => problem
                 .with_related(stage.span, "the stage of that name starts here")
@@ -135,7 +141,7 @@ impl FromLine<'_> {
     /// Makes a name that was never declared above FROM the cause.
     fn explain_unset(&self, problem: Diagnostic, expanded: &Expanded) -> Diagnostic {
         let Some(name) = expanded.unset.first() else {
-            return problem;
+            return self.explain_empty(problem, expanded);
         };
         let given = self.options.build_args.contains_key(name);
         if self.graph.globals.declared(name).is_some() {
@@ -163,6 +169,27 @@ impl FromLine<'_> {
                 .push("an ARG inside a stage does not count for FROM".to_owned());
         }
         found.with_help(format!("add `ARG {name}` above the first FROM"))
+    }
+
+    /// Makes a name that has an empty value the cause.
+    fn explain_empty(&self, problem: Diagnostic, expanded: &Expanded) -> Diagnostic {
+        let empty = |name: &&String| {
+            self.graph
+                .globals
+                .lookup(name)
+                .is_some_and(|value| value.is_empty())
+        };
+        let Some(name) = expanded.used.iter().find(empty) else {
+            return problem;
+        };
+        let mut found = Diagnostic {
+            message: format!("`{name}` is empty at FROM"),
+            ..problem.clone()
+        };
+        found.notes.push(problem.message);
+        found.with_help(format!(
+            "pass `--build-arg {name}=…`, or give `ARG {name}` a default above FROM"
+        ))
     }
 
     fn declared_in_stage(&self, name: &str) -> bool {

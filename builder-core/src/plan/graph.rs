@@ -157,6 +157,11 @@ impl StageGraph {
         if let Some(stage) = stage {
             return stage_source(stage, index, word);
         }
+        if word.text == "scratch" {
+            let message = "`scratch` holds nothing that could be copied or mounted";
+            let problem = Diagnostic::error("from-scratch", word.span, message);
+            return Err(problem.with_help("name a stage or an image that has the files"));
+        }
         let platform = self.stages.get(index).map(|stage| &stage.platform);
         if let Some(name) = named_context(&word.text, platform, options) {
             return Ok(CopyFrom::Named(name));

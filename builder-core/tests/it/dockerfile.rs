@@ -18,9 +18,9 @@ use builder_core::source::{SourceFile, Span};
 use crate::golden::{cases, expect, testdata};
 
 fn read(case: &Path) -> SourceFile {
-    SourceFile::new(
+    SourceFile::from_bytes(
         "Dockerfile",
-        std::fs::read_to_string(case.join("Dockerfile")).unwrap(),
+        std::fs::read(case.join("Dockerfile")).unwrap(),
     )
 }
 

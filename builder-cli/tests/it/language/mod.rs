@@ -2,6 +2,7 @@
 
 mod archives;
 mod git;
+mod messages;
 mod sources;
 
 use test_support::tarball::Image;

@@ -8,6 +8,7 @@ mod jail;
 mod keys;
 mod lifecycle;
 mod matrix;
+mod messages;
 mod mounts;
 mod reference;
 mod signals;

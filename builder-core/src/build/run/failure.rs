@@ -73,7 +73,9 @@ pub(super) fn of(status: Ended, tail: &Tail, mode: Mode) -> Error {
              USER, or su from root; see docs/sandbox.md"
         }
         Ended::Status(127) => {
-            "a shell says 127 for a command that it does not find: install it in an earlier step"
+            "a shell says 127 for a command that it does not find, and for a script whose first line names an interpreter \
+             that is missing or ends in a carriage return, as files with Windows line ends have it: install it in an \
+             earlier step"
         }
         Ended::Status(126) => "a shell says 126 for a file that it can't execute: `chmod +x` it",
         Ended::Signal(9) | Ended::Status(137) => {

@@ -4,6 +4,7 @@
 //! found by the root's driver, without a scan where an overlay tells it.
 
 mod agent;
+mod beforehand;
 mod caches;
 mod failure;
 mod files;
@@ -172,6 +173,7 @@ pub(crate) fn execute(
     mut layer: LayerMaker<'_>,
 ) -> Result<NewLayer> {
     let (runner, shared, step) = (input.runner, input.shared, input.step);
+    beforehand::check_workdir(step, input.base)?;
     let prepared = root.prepare(input)?;
     let (user, home) = user::resolve(&step.user, input.base)?;
     let mut world = mounts::prepare(input, prepared.folder())?;
@@ -201,7 +203,8 @@ pub(crate) fn execute(
             bytes: bytes.to_vec(),
         });
     };
-    let finished = runner.helper.run(&spec, &mut output, shared.interrupt)?;
+    let finished = runner.helper.run(&spec, &mut output, shared.interrupt);
+    let finished = finished.map_err(|error| beforehand::explain(step, input.base, error))?;
     world.finish(&finished.table)?;
     if finished.status != Ended::Status(0) {
         return Err(failure::of(finished.status, &tail, runner.choice.mode));

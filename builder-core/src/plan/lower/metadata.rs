@@ -16,7 +16,7 @@ use crate::nearest::nearest;
 use crate::oci::config::{Empty, Healthcheck};
 use crate::plan::step::{Step, WorkdirStep};
 use crate::plan::{config, ports};
-use crate::source::Span;
+use crate::source::{Span, replaced};
 
 use super::Lowering;
 
@@ -27,7 +27,8 @@ impl Lowering<'_> {
         for pair in pairs {
             let key = self.expand(&pair.key);
             let value = self.expand(&pair.value);
-            expanded.push(key.zip(value));
+            let pair = key.zip(value);
+            expanded.push(pair.map(|(key, value)| (replaced(&key), replaced(&value))));
         }
         expanded.into_iter().collect()
     }
@@ -133,7 +134,7 @@ impl Lowering<'_> {
     }
 
     pub(super) fn maintainer(&mut self, maintainer: &MaintainerInstruction, span: Span) {
-        let author = maintainer.author.text.clone();
+        let author = replaced(&maintainer.author.text);
         self.config_step(span, format!("MAINTAINER {author}"));
         self.config.author = author;
     }
