@@ -4,6 +4,7 @@ mod cache;
 mod contexts;
 mod docker;
 mod elsewhere;
+mod inside;
 mod outputs;
 mod run;
 

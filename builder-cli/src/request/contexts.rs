@@ -16,6 +16,7 @@ use builder_core::source::SourceFile;
 use builder_core::store::Store;
 use builder_core::{Error, ErrorKind, Result};
 
+use super::inside::stays_inside;
 use super::{elsewhere, usage};
 use crate::environment::Environment;
 use crate::flags::BuildFlags;
@@ -134,27 +135,6 @@ fn find_dockerfile(
         Some(found) => error.with_help(format!("there is `{found}`; name it with `-f`")),
         None => error.with_help("name it with `-f`"),
     })
-}
-
-/// Refuses a file of the context that is a link out of it: who wrote the context is not who may read everything here.
-fn stays_inside(path: &Path, context: &Path) -> Result<()> {
-    if !path.is_symlink() {
-        return Ok(());
-    }
-    let (Ok(real), Ok(root)) = (path.canonicalize(), context.canonicalize()) else {
-        return Ok(());
-    };
-    if real.starts_with(&root) {
-        return Ok(());
-    }
-    let message = format!(
-        "`{}` is a link to `{}`, out of the build context",
-        path.display(),
-        real.display()
-    );
-    Err(Error::new(ErrorKind::Dockerfile, message).with_help(
-        "name the file itself, a Dockerfile with `-f` and an ignore file with `--ignorefile`",
-    ))
 }
 
 /// What else looks like a Dockerfile in a directory.

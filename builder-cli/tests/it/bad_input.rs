@@ -58,7 +58,7 @@ fn a_dockerfile_that_is_none() {
     for (content, words) in [
         (&b""[..], "Dockerfile"),
         (b"# nothing but a comment\n", "Dockerfile"),
-        (b"FROM scratch\nLABEL a=\xff\n", "UTF-8"),
+        (b"FROM scratch\nCOPY \xff /x\n", "UTF-8"),
         (b"\x7fELF\x02\x01\x01\0\0\0", "Dockerfile"),
         (b"COPY a /\n", "FROM"),
         (b"FROM scratch\nCOPY <<end /f\nno end\n", "end"),

@@ -17,6 +17,7 @@ mod keys;
 mod layer;
 mod lending;
 mod lookup;
+mod missing;
 mod owner;
 mod parents;
 mod permissions;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::build::arrival::{self, Arrival};
 use crate::build::copy::CopyInput;
+use crate::build::missing::missing;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image_path::ImagePath;
 use crate::plan::step::Spanned;
@@ -35,7 +36,7 @@ pub(crate) fn arrivals<'a>(
         let place = base.entry.path.clone();
         if !base.entry.is_directory() {
             if plain {
-                return Err(arrival::missing(input, word, &place.append(&kept)));
+                return Err(missing(input, word, &place.append(&kept)));
             }
             continue;
         }
@@ -48,7 +49,7 @@ pub(crate) fn arrivals<'a>(
         let included = Filtered::new(input.source, place.clone(), include, matched, "--parents");
         let wanted = place.append(&kept);
         if plain && included.look_up(&wanted)?.is_none() {
-            return Err(arrival::missing(input, word, &wanted));
+            return Err(missing(input, word, &wanted));
         }
         arrivals.push(arrival::directory(
             included.marking_passages(),

@@ -142,8 +142,7 @@ impl Reader<'_, '_> {
         (self.lookup)(name)
     }
 
-    /// Text up to `stop` (which is taken) or to the end. With `raw`, an escape character leaves that before what it
-    /// escapes.
+    /// Text up to `stop` (which is taken) or to the end. With `raw`, an escape character leaves that behind.
     fn until(
         &mut self,
         stop: Option<char>,

@@ -1,8 +1,9 @@
 //! What beginners type and no error message expects: what is behind a problem, found in the text of its line.
 
 use crate::diagnostic::Diagnostic;
-use crate::source::Span;
+use crate::source::{Span, odd_byte};
 
+use super::heredoc::Heredoc;
 use super::word::{Text, blank_separated, is_blank};
 
 /// A character that nobody sees, with its name.
@@ -124,6 +125,30 @@ fn inline_comment(text: &Text, keyword: &str) -> Option<(Span, String)> {
     Some((text.span(whole.clone()), text.slice(whole).to_owned()))
 }
 
+/// The problem of bytes that are no UTF-8 where they can't be kept. The config is a JSON document: ENV, LABEL and
+/// MAINTAINER have the replacement character there, as from BuildKit. A file's heredoc is bytes.
+pub(super) fn odd_bytes(text: &Text, keyword: &str, heredocs: &[Heredoc]) -> Option<Diagnostic> {
+    if matches!(keyword, "ENV" | "LABEL" | "MAINTAINER") {
+        return None;
+    }
+    let odd = |text: &str| {
+        text.char_indices()
+            .find_map(|(at, c)| Some((at, c, odd_byte(c)?)))
+    };
+    let in_line = odd(text.as_str()).map(|(at, c, byte)| (text.span(at..at + c.len_utf8()), byte));
+    let script = heredocs.iter().filter(|_| keyword == "RUN");
+    let mut in_script = script.filter_map(|heredoc| {
+        let (at, c, byte) = odd(&heredoc.content)?;
+        let start = heredoc.body.start + at;
+        Some((Span::new(start, start + c.len_utf8()), byte))
+    });
+    let (span, byte) = in_line.or_else(|| in_script.next())?;
+    let message = format!("the byte 0x{byte:02x} is no UTF-8, which {keyword} needs");
+    Some(Diagnostic::error("not-utf8", span, message).with_help(
+        "save the file as UTF-8; a file whose name is no UTF-8 can be copied with a wildcard",
+    ))
+}
+
 /// What a file is that is no Dockerfile, from the first word of a line.
 pub(super) fn other_language(word: &str) -> Option<(&'static str, &'static str)> {
     let starts = |marks: &[&str]| marks.iter().any(|mark| word.starts_with(mark));
@@ -152,7 +177,8 @@ pub(super) fn other_language(word: &str) -> Option<(&'static str, &'static str)>
     None
 }
 
-/// A word that was meant as a flag: behind the arguments, or with a dash that is no hyphen.
+/// A word that was meant as a flag: with a dash that is no hyphen, or behind the arguments, where these can't begin so.
+/// COPY takes such a word for a file.
 pub(super) fn misplaced_flag(
     keyword: &str,
     known: &[&str],
@@ -166,7 +192,7 @@ pub(super) fn misplaced_flag(
             known.contains(&name.as_str())
         };
         let span = text.span(range.clone());
-        if number > 0 && word.strip_prefix("--").is_some_and(name) {
+        if keyword == "FROM" && number > 0 && word.strip_prefix("--").is_some_and(name) {
             let message = format!("the flag `{word}` stands behind the arguments of {keyword}");
             let help = format!("flags stand in front: `{keyword} {word} …`");
             return Some(Diagnostic::error("flag-place", span, message).with_help(help));

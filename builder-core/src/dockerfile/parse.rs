@@ -4,7 +4,7 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::nearest::nearest;
-use crate::source::{SourceFile, Span, odd_byte};
+use crate::source::{SourceFile, Span};
 
 use super::directive::{self, Directives, Frontend};
 use super::flags;
@@ -66,7 +66,7 @@ pub fn parse_with(file: &SourceFile, options: &ParseOptions) -> (Dockerfile, Vec
             line.text.clone(),
             effective_keyword(&line.text).to_ascii_uppercase(),
         );
-        let odd = odd_bytes(&text, &word, &heredocs);
+        let odd = hints::odd_bytes(&text, &word, &heredocs);
         let mut found = match odd {
             Some(problem) => {
                 problems.push(problem);
@@ -326,30 +326,6 @@ fn instruction(
         comments: line.comments,
         kind,
     })
-}
-
-/// The problem of bytes that are no UTF-8 where they can't be kept. The config is a JSON document: ENV, LABEL and
-/// MAINTAINER have the replacement character there, as from BuildKit. A file's heredoc is bytes.
-fn odd_bytes(text: &Text, keyword: &str, heredocs: &[Heredoc]) -> Option<Diagnostic> {
-    if matches!(keyword, "ENV" | "LABEL" | "MAINTAINER") {
-        return None;
-    }
-    let odd = |text: &str| {
-        text.char_indices()
-            .find_map(|(at, c)| Some((at, c, odd_byte(c)?)))
-    };
-    let in_line = odd(text.as_str()).map(|(at, c, byte)| (text.span(at..at + c.len_utf8()), byte));
-    let script = heredocs.iter().filter(|_| keyword == "RUN");
-    let mut in_script = script.filter_map(|heredoc| {
-        let (at, c, byte) = odd(&heredoc.content)?;
-        let start = heredoc.body.start + at;
-        Some((Span::new(start, start + c.len_utf8()), byte))
-    });
-    let (span, byte) = in_line.or_else(|| in_script.next())?;
-    let message = format!("the byte 0x{byte:02x} is no UTF-8, which {keyword} needs");
-    Some(Diagnostic::error("not-utf8", span, message).with_help(
-        "save the file as UTF-8; a file whose name is no UTF-8 can be copied with a wildcard",
-    ))
 }
 
 fn word_is_known(word: &str) -> bool {
