@@ -55,7 +55,7 @@ impl SourceFile {
     }
 
     /// A file whose bytes may not all be UTF-8, as in comments of another encoding. A byte that is part of no character
-    /// stands in the text as [`odd`] has it, for whoever meets it there.
+    /// stands in the text as a character of the last private plane, which [`odd_byte`] reads back.
     pub fn from_bytes(name: impl Into<String>, bytes: Vec<u8>) -> Self {
         let text = match String::from_utf8(bytes) {
             Ok(text) => text,
