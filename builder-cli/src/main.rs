@@ -76,7 +76,8 @@ fn run(command: Command, environment: &Environment, interrupt: &Interrupt) -> Re
             command::login::login(&flags, environment, interrupt).map(|()| exit_code::DONE)
         }
         Command::Logout { registry } => {
-            command::login::logout(registry.as_deref(), environment).map(|()| exit_code::DONE)
+            let registry = registry.as_deref();
+            command::login::logout(registry, environment, interrupt).map(|()| exit_code::DONE)
         }
         Command::Doctor(flags) => {
             all_ids(&flags.mode, environment)?;

@@ -90,6 +90,7 @@ fn tls(environment: &Environment) -> TlsOptions {
 pub(crate) fn registries(
     flags: &RegistryFlags,
     environment: &Environment,
+    interrupt: &Interrupt,
 ) -> Result<RegistryAccess> {
     let mut options = RegistryOptions::default();
     if let Some(path) = environment
@@ -112,7 +113,7 @@ pub(crate) fn registries(
             .push(url.to_owned());
     }
     options.mirrors.extend(given);
-    let finder = Finder::new(environment);
+    let finder = Finder::new(environment, interrupt);
     Ok(RegistryAccess {
         options,
         credentials: Arc::new(move |reference| finder.find(reference)),

@@ -75,7 +75,11 @@ pub(crate) fn make(
     request.push = parsed.push;
     request.outputs = parsed.outputs;
     request.pull = pull(flags.pull.as_ref())?;
-    request.registry = Some(network::registries(&flags.registry, environment)?);
+    request.registry = Some(network::registries(
+        &flags.registry,
+        environment,
+        interrupt,
+    )?);
     request.references = references;
     request.git = git(environment);
     request.transport = Some(network::transport(environment, interrupt)?);

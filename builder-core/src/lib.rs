@@ -57,6 +57,7 @@ pub mod oci;
 pub mod output;
 pub mod plan;
 pub mod platform;
+pub mod program;
 pub mod reference;
 pub mod registry;
 pub mod rootfs;

@@ -105,6 +105,15 @@ impl World {
             .insert(name.into(), value.as_ref().to_owned());
     }
 
+    /// Lets programs of a folder of this world be found before the machine's.
+    pub fn prefer_programs_of(&mut self, folder: &str) {
+        let rest = self.variables.get(OsStr::new("PATH")).cloned();
+        let mut path = self.path(folder).into_os_string();
+        path.push(":");
+        path.push(rest.unwrap_or_default());
+        self.set("PATH", path);
+    }
+
     /// Lets another program start the program, such as `setpriv`.
     pub fn run_through(&mut self, words: &[&str]) {
         self.before = words.iter().map(OsString::from).collect();

@@ -36,7 +36,7 @@ pub(crate) fn login(
     }
     let password = password(flags)?;
     let transport = network::transport(environment, interrupt)?;
-    let access = network::registries(&flags.registries, environment)?;
+    let access = network::registries(&flags.registries, environment, interrupt)?;
     let given = Credentials {
         secret: Secret::Password {
             username: username.clone(),
@@ -54,11 +54,11 @@ pub(crate) fn login(
         interrupt,
     );
     client.check_login(&image)?;
-    let kept = credentials::login(environment, &registry, &username, &password)?;
+    let kept = credentials::login(environment, &registry, &username, &password, interrupt)?;
     say(&format!(
         "logged in to {registry}; the credentials are in {kept}"
     ));
-    if let Some(found) = credentials::Finder::new(environment).find(&image)
+    if let Some(found) = credentials::Finder::new(environment, interrupt).find(&image)
         && found.secret != given.secret
     {
         say(&format!(
@@ -70,9 +70,13 @@ pub(crate) fn login(
 }
 
 /// Forgets the credentials for a registry.
-pub(crate) fn logout(registry: Option<&str>, environment: &Environment) -> Result<()> {
+pub(crate) fn logout(
+    registry: Option<&str>,
+    environment: &Environment,
+    interrupt: &Interrupt,
+) -> Result<()> {
     let (registry, _) = target(registry)?;
-    match credentials::logout(environment, &registry)? {
+    match credentials::logout(environment, &registry, interrupt)? {
         Some(kept) => say(&format!("logged out of {registry}: removed from {kept}")),
         None => say(&format!("not logged in to {registry}")),
     }

@@ -28,7 +28,7 @@ fn with_registry(
     work: &dyn Fn(&Registry<'_>) -> Result<String>,
 ) -> Result<()> {
     let transport = network::transport(environment, interrupt)?;
-    let access = network::registries(&flags.registry, environment)?;
+    let access = network::registries(&flags.registry, environment, interrupt)?;
     let display = Display::start(flags.progress, flags.quiet, environment);
     let (sink, clock) = (display.sink(), SystemClock::default());
     let registry = Registry::new(

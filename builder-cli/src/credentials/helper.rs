@@ -7,9 +7,10 @@
     reason = "a credential helper is a program, and this is where it is called"
 )]
 
-use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use builder_core::interrupt::Interrupt;
+use builder_core::program::{self, Problem};
 use builder_core::registry::Secret;
 use serde_json::{Value, json};
 
@@ -23,8 +24,9 @@ pub(super) fn get(
     name: &str,
     server: &str,
     environment: &Environment,
+    interrupt: &Interrupt,
 ) -> Result<Option<Secret>, String> {
-    let (well, output) = call(name, "get", server.as_bytes(), environment)?;
+    let (well, output) = call(name, "get", server.as_bytes(), environment, interrupt)?;
     if !well {
         let said = String::from_utf8_lossy(&output).to_lowercase();
         if said.contains("not found") || said.contains("no credentials") {
@@ -46,25 +48,36 @@ pub(super) fn get(
     })
 }
 
-/// Gives a helper something to keep.
+/// Gives a helper something to keep: for a server, a user's name and password.
 pub(super) fn store(
     name: &str,
-    server: &str,
-    username: &str,
-    password: &str,
+    (server, username, password): (&str, &str, &str),
     environment: &Environment,
+    interrupt: &Interrupt,
 ) -> Result<(), String> {
     let entry = json!({ "ServerURL": server, "Username": username, "Secret": password });
-    well(name, "store", entry.to_string().as_bytes(), environment)
+    let entry = entry.to_string();
+    well(name, "store", entry.as_bytes(), environment, interrupt)
 }
 
 /// Makes a helper forget a server.
-pub(super) fn erase(name: &str, server: &str, environment: &Environment) -> Result<(), String> {
-    well(name, "erase", server.as_bytes(), environment)
+pub(super) fn erase(
+    name: &str,
+    server: &str,
+    environment: &Environment,
+    interrupt: &Interrupt,
+) -> Result<(), String> {
+    well(name, "erase", server.as_bytes(), environment, interrupt)
 }
 
-fn well(name: &str, verb: &str, input: &[u8], environment: &Environment) -> Result<(), String> {
-    match call(name, verb, input, environment)? {
+fn well(
+    name: &str,
+    verb: &str,
+    input: &[u8],
+    environment: &Environment,
+    interrupt: &Interrupt,
+) -> Result<(), String> {
+    match call(name, verb, input, environment, interrupt)? {
         (true, _) => Ok(()),
         (false, _) => Err(format!(
             "the credential helper `docker-credential-{name}` refused to {verb}"
@@ -77,30 +90,29 @@ fn call(
     verb: &str,
     input: &[u8],
     environment: &Environment,
+    interrupt: &Interrupt,
 ) -> Result<(bool, Vec<u8>), String> {
     let program = format!("docker-credential-{name}");
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            format!("the credential helper `{program}` is not on the PATH")
-        }
-        _ => format!("the credential helper `{program}` can't be started: {error}"),
-    };
     if name.contains('/') {
         return Err(format!("`{name}` is no name of a credential helper"));
     }
-    let mut child = Command::new(&program)
+    let mut command = Command::new(&program);
+    command
         .arg(verb)
         .env_clear()
         .envs(&environment.variables)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(failed)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A helper that reads nothing says so with its status.
-        let _ = stdin.write_all(input);
-    }
-    let output = child.wait_with_output().map_err(failed)?;
-    Ok((output.status.success(), output.stdout))
+        .stderr(Stdio::null());
+    let finished = program::run(&mut command, input, interrupt);
+    let finished = finished.map_err(|problem| match problem {
+        Problem::Start(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            format!("the credential helper `{program}` is not on the PATH")
+        }
+        Problem::Start(error) => {
+            format!("the credential helper `{program}` can't be started: {error}")
+        }
+        Problem::Interrupted | Problem::TooMuch => {
+            format!("the credential helper `{program}` was ended: {problem}")
+        }
+    })?;
+    Ok((finished.success, finished.stdout))
 }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use builder_core::interrupt::Interrupt;
 use builder_core::reference::Reference;
 use builder_core::registry::Credentials;
 
@@ -66,15 +67,17 @@ fn sources(environment: &Environment) -> Vec<Source> {
 #[derive(Debug)]
 pub(crate) struct Finder {
     environment: Environment,
+    interrupt: Interrupt,
     sources: Vec<Source>,
     found: Mutex<BTreeMap<(String, String), Option<Credentials>>>,
     warned: Mutex<BTreeSet<String>>,
 }
 
 impl Finder {
-    /// Looks nowhere yet.
-    pub(crate) fn new(environment: &Environment) -> Self {
+    /// Looks nowhere yet. The interrupt ends a helper that it asks.
+    pub(crate) fn new(environment: &Environment, interrupt: &Interrupt) -> Self {
         Self {
+            interrupt: interrupt.clone(),
             sources: sources(environment),
             environment: environment.clone(),
             found: Mutex::new(BTreeMap::new()),
@@ -139,11 +142,14 @@ impl Finder {
     }
 
     fn ask(&self, program: &str, registry: &str) -> Option<Credentials> {
-        match helper::get(program, document::server(registry), &self.environment) {
+        let server = document::server(registry);
+        match helper::get(program, server, &self.environment, &self.interrupt) {
             Ok(secret) => secret.map(|secret| Credentials {
                 secret,
                 source: format!("the credential helper `{program}`"),
             }),
+            // Said by whoever waits for the credentials.
+            Err(_) if self.interrupt.is_set() => None,
             Err(problem) => {
                 self.warn(&format!("{problem}; going on without credentials from it"));
                 None

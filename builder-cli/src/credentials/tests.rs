@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use builder_core::interrupt::Interrupt;
 use builder_core::registry::Secret;
 use builder_core::timestamp::Timestamp;
 
@@ -63,7 +64,7 @@ impl Drop for Folder {
 }
 
 fn found(environment: &Environment, image: &str) -> String {
-    match Finder::new(environment).find(&image.parse().unwrap()) {
+    match Finder::new(environment, &Interrupt::default()).find(&image.parse().unwrap()) {
         None => "none".to_owned(),
         Some(found) => match found.secret {
             Secret::Password { username, password } => format!("{username}:{password}"),
@@ -229,7 +230,7 @@ fn a_login_touches_nothing_else_and_is_private() {
         r#"{"auths":{"q.io":{"auth":"x","email":"e"},"https://r.io/v1/":{"auth":"old"}},"HttpHeaders":{"A":"b"}}"#,
     );
     let environment = folder.environment(&[]);
-    login(&environment, "r.io", "user", "p:w").unwrap();
+    login(&environment, "r.io", "user", "p:w", &Interrupt::default()).unwrap();
     assert_eq!(found(&environment, "r.io/a"), "user:p:w");
     let document = read(&path);
     assert_eq!(document["HttpHeaders"]["A"], "b");
@@ -237,10 +238,18 @@ fn a_login_touches_nothing_else_and_is_private() {
     assert_eq!(document["auths"].as_object().unwrap().len(), 2);
     let mode = path.metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    login(&environment, "docker.io", "me", "pw").unwrap();
+    login(&environment, "docker.io", "me", "pw", &Interrupt::default()).unwrap();
     assert!(read(&path)["auths"]["https://index.docker.io/v1/"].is_object());
-    assert!(logout(&environment, "r.io").unwrap().is_some());
-    assert!(logout(&environment, "r.io").unwrap().is_none());
+    assert!(
+        logout(&environment, "r.io", &Interrupt::default())
+            .unwrap()
+            .is_some()
+    );
+    assert!(
+        logout(&environment, "r.io", &Interrupt::default())
+            .unwrap()
+            .is_none()
+    );
     assert_eq!(found(&environment, "r.io/a"), "none");
     let left = std::fs::read_dir(folder.0.join(".docker")).unwrap().count();
     assert_eq!(left, 1);
@@ -252,7 +261,14 @@ fn a_login_goes_through_the_helper_that_is_configured() {
     folder.helper("keep", "#!/bin/sh\ncat > \"$HOME/kept-$1\"\n");
     let path = folder.write(".docker/config.json", r#"{"credsStore":"keep"}"#);
     let environment = folder.environment(&[]);
-    login(&environment, "r.io", "user", "secret").unwrap();
+    login(
+        &environment,
+        "r.io",
+        "user",
+        "secret",
+        &Interrupt::default(),
+    )
+    .unwrap();
     let kept = read(&folder.0.join("kept-store"));
     assert_eq!(
         (&kept["ServerURL"], &kept["Secret"]),
@@ -260,12 +276,19 @@ fn a_login_goes_through_the_helper_that_is_configured() {
     );
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(!text.contains("secret") && text.contains("r.io"), "{text}");
-    logout(&environment, "r.io").unwrap();
+    logout(&environment, "r.io", &Interrupt::default()).unwrap();
     assert_eq!(
         std::fs::read_to_string(folder.0.join("kept-erase")).unwrap(),
         "r.io"
     );
     folder.write(".docker/config.json", r#"{"credsStore":"gone"}"#);
-    let error = login(&environment, "r.io", "user", "secret").unwrap_err();
+    let error = login(
+        &environment,
+        "r.io",
+        "user",
+        "secret",
+        &Interrupt::default(),
+    )
+    .unwrap_err();
     assert!(!format!("{error:?}").contains("secret\""), "{error:?}");
 }

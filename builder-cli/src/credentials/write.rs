@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use builder_core::interrupt::Interrupt;
 use builder_core::registry::auth::base64;
 use builder_core::{Error, ErrorKind, Result};
 use serde_json::json;
@@ -24,12 +25,14 @@ pub(crate) fn login(
     registry: &str,
     username: &str,
     password: &str,
+    interrupt: &Interrupt,
 ) -> Result<Kept> {
     let path = file(environment)?;
     let mut document = read(&path)?;
     let chosen = document.helper(registry).or_else(|| document.store());
     if let Some(program) = chosen.map(str::to_owned) {
-        let kept = helper::store(&program, server(registry), username, password, environment);
+        let entry = (server(registry), username, password);
+        let kept = helper::store(&program, entry, environment, interrupt);
         kept.map_err(|problem| failed(problem, &path))?;
         document.set(registry, json!({}));
         write(&path, &document)?;
@@ -42,12 +45,16 @@ pub(crate) fn login(
 }
 
 /// Forgets a registry; none where nothing was kept.
-pub(crate) fn logout(environment: &Environment, registry: &str) -> Result<Option<Kept>> {
+pub(crate) fn logout(
+    environment: &Environment,
+    registry: &str,
+    interrupt: &Interrupt,
+) -> Result<Option<Kept>> {
     let path = file(environment)?;
     let mut document = read(&path)?;
     let chosen = document.helper(registry).or_else(|| document.store());
     if let Some(program) = chosen.map(str::to_owned) {
-        helper::erase(&program, server(registry), environment)
+        helper::erase(&program, server(registry), environment, interrupt)
             .map_err(|problem| failed(problem, &path))?;
     }
     if !document.has(registry) {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+mod attack;
 mod bad_input;
 mod cache;
 mod contexts;

@@ -43,7 +43,8 @@ pub(crate) fn make(
         options,
         interrupt,
     };
-    git.run(&["init", "--quiet", "."])?;
+    // Without the user's template: its hooks and attributes are not for what others wrote.
+    git.run(&["init", "--quiet", "--template=", "."])?;
     // Relative URLs of submodules are relative to it.
     git.run(&["remote", "add", "--", "origin", &source.remote])?;
     fetch(&git)?;

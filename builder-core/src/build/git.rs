@@ -3,13 +3,15 @@
 //! The forms of the URL, its fragment `#ref[:subdir]` and its query are those of Docker's reference, "ADD", "Adding
 //! files from a Git repository".
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::without_user;
 use crate::interrupt::Interrupt;
+use crate::program::{self, Finished, Problem};
 
 /// How git is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,16 +116,61 @@ fn some(text: &str) -> Option<String> {
     Some(text.to_owned()).filter(|text| !text.is_empty())
 }
 
-/// What holds for every call: nothing of this machine is a repository, whatever a submodule says, and files arrive as
-/// they were committed.
-const SETTINGS: [&str; 6] = [
+/// What holds for every call: nothing of this machine is a repository, whatever a submodule says, files arrive as they
+/// were committed, and no hook of the user's is run in what others wrote.
+const SETTINGS: [&str; 8] = [
     "-c",
     "protocol.ext.allow=never",
     "-c",
     "protocol.file.allow=never",
     "-c",
     "core.autocrlf=false",
+    "-c",
+    "core.hooksPath=/dev/null",
 ];
+
+/// What the environment may say of a repository that git is called in: inside a hook it says where the user's own is,
+/// and a call elsewhere would change that one. The names of `git rev-parse --local-env-vars`, of which later versions
+/// have more, those of older versions, and of a push that is being received.
+const LOCAL: [&str; 19] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_DEFAULT_HASH",
+    "GIT_DEFAULT_REF_FORMAT",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NAMESPACE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+];
+
+/// The beginnings of further such names: what a hook is told, and templates and attributes of another repository.
+const LOCAL_PREFIXES: [&str; 6] = [
+    "GIT_CONFIG_KEY_",
+    "GIT_CONFIG_VALUE_",
+    "GIT_QUARANTINE_",
+    "GIT_PUSH_",
+    "GIT_TEMPLATE_",
+    "GIT_ATTR_SOURCE",
+];
+
+/// Whether a variable is about some repository of the caller's.
+fn is_local(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    let begins = |prefix: &str| name.starts_with(prefix.as_bytes());
+    LOCAL.iter().any(|local| local.as_bytes() == name)
+        || LOCAL_PREFIXES.iter().any(|prefix| begins(prefix))
+}
 
 /// A call of git about a repository.
 pub(super) struct Git<'a> {
@@ -133,68 +180,74 @@ pub(super) struct Git<'a> {
     pub(super) source: &'a GitSource,
     /// How.
     pub(super) options: &'a GitOptions,
-    /// Is looked at before and after.
+    /// Ends it.
     pub(super) interrupt: &'a Interrupt,
 }
 
 impl Git<'_> {
     /// Runs one command and returns its standard output.
+    pub(super) fn run(&self, arguments: &[&str]) -> Result<String> {
+        self.interrupt.check()?;
+        let shown = without_user(&self.source.remote);
+        let finished = program::run(&mut self.command(arguments), b"", self.interrupt);
+        let finished = finished.map_err(|problem| match problem {
+            Problem::Interrupted => Error::new(ErrorKind::Interrupted, "interrupted"),
+            Problem::Start(error) => Error::new(
+                ErrorKind::Context,
+                format!("`git` can't be started, and `{shown}` needs it"),
+            )
+            .with_help("install git")
+            .with_source(error),
+            problem @ Problem::TooMuch => Error::new(
+                ErrorKind::Context,
+                format!("`git` was ended while it asked `{shown}`"),
+            )
+            .with_source(problem),
+        })?;
+        if finished.success {
+            return Ok(String::from_utf8_lossy(&finished.stdout).into_owned());
+        }
+        Err(self.failure(&finished))
+    }
+
     #[expect(
         clippy::disallowed_methods,
         reason = "git is called here, with the environment that was handed in"
     )]
-    pub(super) fn run(&self, arguments: &[&str]) -> Result<String> {
-        self.interrupt.check()?;
-        let shown = without_user(&self.source.remote);
-        let output = std::process::Command::new(&self.options.program)
+    fn command(&self, arguments: &[&str]) -> Command {
+        let given = self.options.environment.iter();
+        let given = given.filter(|(name, _)| !is_local(name));
+        let mut command = Command::new(&self.options.program);
+        command
             .args(SETTINGS)
             .args(arguments)
             .current_dir(self.directory)
             .env_clear()
-            .envs(
-                self.options
-                    .environment
-                    .iter()
-                    .map(|(name, value)| (name, value)),
-            )
+            // The process group of its own may not use the terminal, so ssh would be stopped in its question.
+            .env("SSH_ASKPASS", "false")
+            .env("SSH_ASKPASS_REQUIRE", "force")
+            .envs(given.map(|(name, value)| (name, value)))
             .env("GIT_TERMINAL_PROMPT", "0")
             // A repository around the store is none of ours.
             .env(
                 "GIT_CEILING_DIRECTORIES",
                 self.directory.parent().unwrap_or(self.directory),
             )
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| {
-                Error::new(
-                    ErrorKind::Context,
-                    format!("`git` can't be started, and `{shown}` needs it"),
-                )
-                .with_help("install git")
-                .with_source(error)
-            })?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-        }
-        // A Ctrl-C reaches git too.
-        self.interrupt.check()?;
-        let said = String::from_utf8_lossy(&output.stderr);
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn failure(&self, finished: &Finished) -> Error {
+        let shown = without_user(&self.source.remote);
+        let said = String::from_utf8_lossy(&finished.stderr);
         let said = said.replace(&self.source.remote, &shown);
-        let mut error = Error::new(
-            ErrorKind::Context,
-            format!("`{shown}` can't be checked out"),
-        );
-        for line in said
-            .lines()
-            .rev()
-            .take(3)
-            .collect::<Vec<_>>()
-            .into_iter()
-            .rev()
-        {
-            error = error.with_note(format!("git: {}", line.trim()));
-        }
-        Err(error.with_help("check the URL, the reference, and that git can log in without asking"))
+        let lines: Vec<&str> = said.lines().collect();
+        let message = format!("`{shown}` can't be checked out");
+        let last = lines[lines.len().saturating_sub(3)..].iter();
+        last.fold(Error::new(ErrorKind::Context, message), |error, line| {
+            error.with_note(format!("git: {}", line.trim()))
+        })
+        .with_help("check the URL, the reference, and that git can log in without asking")
     }
 }
 
@@ -219,6 +272,43 @@ mod tests {
             "https://h/r.git#--upload-pack=x",
         ] {
             assert!(check(url).is_err(), "{url}");
+        }
+    }
+
+    /// What this machine's git calls local is left out, and what has to do with logins and the network is not.
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the names are asked of git itself"
+    )]
+    fn the_local_environment_of_git_is_known() {
+        if test_support::tools::require("git").is_none() {
+            return;
+        }
+        let output = Command::new("git")
+            .args(["rev-parse", "--local-env-vars"])
+            .output()
+            .unwrap();
+        let names = String::from_utf8(output.stdout).unwrap();
+        assert!(names.contains("GIT_DIR"));
+        let unknown: Vec<&str> = names
+            .lines()
+            .filter(|name| !is_local(OsStr::new(name)))
+            .collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+        for (name, local) in [
+            ("GIT_CONFIG_KEY_0", true),
+            ("GIT_CONFIG_VALUE_12", true),
+            ("GIT_QUARANTINE_PATH", true),
+            ("GIT_CONFIG_GLOBAL", false),
+            ("GIT_CONFIG_NOSYSTEM", false),
+            ("GIT_SSH_COMMAND", false),
+            ("GIT_ASKPASS", false),
+            ("GIT_SSL_CAINFO", false),
+            ("GIT_EXEC_PATH", false),
+            ("HOME", false),
+        ] {
+            assert_eq!(is_local(OsStr::new(name)), local, "{name}");
         }
     }
 }
