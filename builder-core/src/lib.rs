@@ -55,6 +55,7 @@ pub mod layer;
 pub mod nearest;
 pub mod oci;
 pub mod output;
+pub mod owners;
 pub mod plan;
 pub mod platform;
 pub mod program;

@@ -22,7 +22,7 @@ use crate::image::view::View;
 use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
 use crate::layer::{LayerIndex, Mark, Record, index_layer, visit_layer};
-use crate::sandbox::record::{OwnerEncoding, SideTable};
+use crate::owners::{OwnerEncoding, SideTable};
 use crate::store::{BlobSource, Store, TemporaryDirectory, used_now};
 use crate::timestamp::Timestamp;
 

@@ -13,7 +13,7 @@ use super::chain::{Dir, READING};
 use crate::entry::{Entry, EntryKind};
 use crate::image_path::ImagePath;
 use crate::layer::header;
-use crate::sandbox::record::{ATTRIBUTE, FileKey, OwnerEncoding, OwnerRecord, SideTable};
+use crate::owners::{ATTRIBUTE, FileKey, OwnerEncoding, OwnerRecord, SideTable};
 use crate::timestamp::Timestamp;
 
 /// The attribute that holds a file's capabilities.

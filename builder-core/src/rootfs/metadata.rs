@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::look::key_of;
 use crate::entry::Entry;
 use crate::layer::header;
-use crate::sandbox::record::{ATTRIBUTE, OwnerEncoding, OwnerRecord, SideTable};
+use crate::owners::{ATTRIBUTE, OwnerEncoding, OwnerRecord, SideTable};
 use crate::timestamp::Timestamp;
 
 /// A file's capabilities as a layer holds them.

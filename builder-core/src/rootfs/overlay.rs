@@ -21,7 +21,7 @@ use crate::confined::to_c;
 use crate::error::Result;
 use crate::image::view::View;
 use crate::image_path::ImagePath;
-use crate::sandbox::record::{OwnerEncoding, SideTable};
+use crate::owners::{OwnerEncoding, SideTable};
 use crate::store::Store;
 use crate::tree::Tree as _;
 

@@ -17,7 +17,7 @@ use crate::image::view::View;
 use crate::interrupt::Interrupt;
 use crate::layer::{Compression, LayerOptions, LayerWriter};
 use crate::oci::{Descriptor, MediaType};
-use crate::sandbox::record::{OwnerEncoding, OwnerRecord, SideTable};
+use crate::owners::{OwnerEncoding, OwnerRecord, SideTable};
 use crate::store::{GcOptions, Store};
 use crate::timestamp::Timestamp;
 
@@ -675,7 +675,7 @@ const UPPER_CASES: &[Case] = &[
         |root| {
             fs::write(root.join("file"), "mine").unwrap();
             let text = OwnerRecord::owner(5, 6).to_text();
-            let name = crate::sandbox::record::ATTRIBUTE;
+            let name = crate::owners::ATTRIBUTE;
             let flags = rustix::fs::XattrFlags::empty();
             rustix::fs::setxattr(root.join("file"), name, text.as_bytes(), flags).unwrap();
         },

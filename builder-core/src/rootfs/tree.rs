@@ -8,7 +8,7 @@ use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image_path::ImagePath;
 use crate::layer::Record;
-use crate::sandbox::record::{OwnerEncoding, SideTable};
+use crate::owners::{OwnerEncoding, SideTable};
 use crate::timestamp::Timestamp;
 use crate::tree::{Node, Tree};
 

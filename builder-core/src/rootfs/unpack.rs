@@ -21,7 +21,7 @@ use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image_path::ImagePath;
 use crate::layer::{self, Record, makes_something};
-use crate::sandbox::record::{Device, OwnerEncoding, OwnerRecord, SideTable};
+use crate::owners::{Device, OwnerEncoding, OwnerRecord, SideTable};
 use crate::store::remove_at;
 
 /// Bytes of a file written at a time.

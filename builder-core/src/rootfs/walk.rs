@@ -19,7 +19,7 @@ use super::{ChangeSink, is_excluded, trouble};
 use crate::error::{Error, Result};
 use crate::image::view::View;
 use crate::image_path::ImagePath;
-use crate::sandbox::record::{OwnerEncoding, SideTable};
+use crate::owners::{OwnerEncoding, SideTable};
 use crate::store::Store;
 
 /// Walks `root` and remembers what is there.

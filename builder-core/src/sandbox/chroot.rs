@@ -14,14 +14,14 @@ use rustix::mount::{
 };
 use rustix::thread::UnshareFlags;
 
-use super::engine::Engine;
 use super::filter::{Notified, Policy};
+use super::isolation::Isolation;
 use super::mounts::{DEVICES, c_path};
 use super::places::{self, Made};
-use super::record::SideTable;
 use super::spec::{Doing as _, Failure, Mount, MountKind, Root, RunSpec};
 use super::supervisor::{Duty, MemoryFile, VirtualFiles};
 use super::sys;
+use crate::owners::SideTable;
 use crate::store::moved;
 
 /// Directories that the supervisor serves, or that are nobody's business in a layer: a RUN gets empty ones.
@@ -173,7 +173,7 @@ impl<'a> Chroot<'a> {
     }
 }
 
-impl Engine for Chroot<'_> {
+impl Isolation for Chroot<'_> {
     fn prepare(&mut self) -> Result<(), Failure> {
         for path in OWN {
             self.lend(Path::new(path))?;

@@ -8,10 +8,10 @@ use rustix::fs::Mode;
 use rustix::process::Signal;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::engine::Engine;
 use super::filter;
 use super::handover;
 use super::init::c_string;
+use super::isolation::Isolation;
 use super::spec::{Doing as _, Failure, Report, RunSpec};
 use super::sys;
 use super::sys::seccomp::Listener;
@@ -33,7 +33,7 @@ const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::AUDIT_WRITE);
 
 /// Becomes the command. What keeps it from that is written to `socket`.
-pub(super) fn start(engine: &dyn Engine, spec: &RunSpec, socket: &OwnedFd) -> ! {
+pub(super) fn start(engine: &dyn Isolation, spec: &RunSpec, socket: &OwnedFd) -> ! {
     let mut sent = false;
     let Err(report) = become_command(engine, spec, socket, &mut sent);
     if !sent {
@@ -46,7 +46,7 @@ pub(super) fn start(engine: &dyn Engine, spec: &RunSpec, socket: &OwnedFd) -> ! 
 }
 
 fn become_command(
-    engine: &dyn Engine,
+    engine: &dyn Isolation,
     spec: &RunSpec,
     socket: &OwnedFd,
     sent: &mut bool,
@@ -59,7 +59,7 @@ fn become_command(
 }
 
 fn prepare(
-    engine: &dyn Engine,
+    engine: &dyn Isolation,
     spec: &RunSpec,
     socket: &OwnedFd,
     sent: &mut bool,
@@ -92,7 +92,7 @@ fn prepare(
 }
 
 /// Changes to the working directory, which is made where it is missing, for the user.
-fn enter_directory(engine: &dyn Engine, spec: &RunSpec) -> Result<(), Failure> {
+fn enter_directory(engine: &dyn Isolation, spec: &RunSpec) -> Result<(), Failure> {
     let path = std::path::Path::new(&spec.cwd);
     let what = format!("entering the working directory `{}`", spec.cwd);
     if let Err(error) = std::fs::symlink_metadata(path)

@@ -37,7 +37,7 @@ fn serve() -> i32 {
     let report = match job {
         Job::Probe(folder) => Report::Probed(probe::run(folder.as_path())),
         Job::Capabilities(folder, files) => answer(set_capabilities(folder.as_path(), &files)),
-        Job::Run(spec) => match run(&spec, &control) {
+        Job::Run(mode, spec) => match run(mode, &spec, &control) {
             Some(report) => report,
             None => return 0,
         },
@@ -79,8 +79,8 @@ fn say(control: &mut UnixStream, report: &Report) -> std::io::Result<()> {
 }
 
 /// Executes a RUN; none where another process has reported already.
-fn run(spec: &RunSpec, control: &UnixStream) -> Option<Report> {
-    match spec.mode {
+fn run(mode: Mode, spec: &RunSpec, control: &UnixStream) -> Option<Report> {
+    match mode {
         Mode::Chroot { landlock } => {
             // Orphans of the command become children of this process, which ends them.
             become_subreaper();

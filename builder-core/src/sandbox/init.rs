@@ -10,14 +10,14 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::command;
-use super::engine::Engine;
 use super::handover;
-use super::record::SideTable;
+use super::isolation::Isolation;
 use super::spec::{Bytes, Doing as _, Ended, Failure, Report, RunSpec};
 use super::supervisor::Supervisor;
 use super::sys;
 use super::sys::process::Forked;
 use super::sys::ptrace::{self, Wait};
+use crate::owners::SideTable;
 
 /// What the builder says on the control socket after the job.
 pub(super) mod order {
@@ -28,7 +28,7 @@ pub(super) mod order {
 }
 
 /// Executes a RUN to its end. Everything that it started is gone when this returns.
-pub(super) fn run(engine: &mut dyn Engine, spec: &RunSpec, control: &UnixStream) -> Report {
+pub(super) fn run(engine: &mut dyn Isolation, spec: &RunSpec, control: &UnixStream) -> Report {
     // Modes are meant as they are given; the command gets the usual mask.
     rustix::process::umask(rustix::fs::Mode::empty());
     // Their paths are those of the host, which is out of sight once the root is entered.
@@ -55,7 +55,7 @@ fn tables(spec: &RunSpec) -> Result<SideTable, Failure> {
 }
 
 fn start_and_wait(
-    engine: &dyn Engine,
+    engine: &dyn Isolation,
     spec: &RunSpec,
     table: SideTable,
     control: &UnixStream,

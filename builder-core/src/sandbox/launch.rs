@@ -17,13 +17,13 @@ use rustix::time::Timespec;
 use super::enter::ARGUMENT;
 use super::init::order;
 use super::probe::Probe;
-use super::record::SideTable;
 use super::sealed;
-use super::spec::{Bytes, Ended, Job, Report, RunSpec};
+use super::spec::{Bytes, Ended, Job, Mode, Report, RunSpec};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Stream;
 use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
+use crate::owners::SideTable;
 
 /// How long a command has to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(10);
@@ -92,18 +92,20 @@ impl Helper {
         }
     }
 
-    /// Executes a RUN to its end. An interrupt asks the command to end, and ends it after ten seconds.
+    /// Executes a RUN to its end, isolated as `mode` says. An interrupt asks the command to end, and ends it after ten seconds.
     ///
     /// # Errors
     /// [`ErrorKind::Run`] where the sandbox can't be made or the program can't be started,
     /// [`ErrorKind::Interrupted`]. A command that fails is no error here: see [`Finished::status`].
     pub fn run(
         &self,
+        mode: Mode,
         spec: &RunSpec,
         output: TakeOutput<'_>,
         interrupt: &Interrupt,
     ) -> Result<Finished> {
-        let report = self.execute(&Job::Run(Box::new(spec.clone())), output, interrupt);
+        let job = Job::Run(mode, Box::new(spec.clone()));
+        let report = self.execute(&job, output, interrupt);
         interrupt.check()?;
         match report? {
             Report::Ended {

@@ -16,9 +16,9 @@ use rustix::mount::{
 
 use super::masks;
 use super::places::{self, Made};
-use super::record::{ATTRIBUTE, OwnerRecord};
 use super::spec::{Doing as _, Failure, Ids, Mount, MountKind, Overlay, Root};
 use super::sys;
+use crate::owners::{ATTRIBUTE, OwnerRecord};
 
 /// Device files that every container has, taken from the host: making them needs more than a user namespace gives.
 pub(super) const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];

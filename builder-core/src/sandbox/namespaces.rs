@@ -8,15 +8,15 @@ use std::path::PathBuf;
 use rustix::process::WaitOptions;
 use rustix::thread::UnshareFlags;
 
-use super::engine::Engine;
 use super::filter::{Notified, Policy};
+use super::isolation::Isolation;
 use super::mounts::{self, Mounted};
-use super::record::SideTable;
 use super::spec::{Doing as _, Failure, Ids, RunSpec};
 use super::supervisor::{Duty, Identity, Owners};
 use super::sys;
 use super::sys::landlock;
 use super::sys::process::Forked;
+use crate::owners::SideTable;
 
 /// A RUN in namespaces.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl<'a> Namespaces<'a> {
     }
 }
 
-impl Engine for Namespaces<'_> {
+impl Isolation for Namespaces<'_> {
     fn prepare(&mut self) -> Result<(), Failure> {
         if self.spec.no_network {
             sys::mount::loopback_up().doing("setting up the loopback interface")?;

@@ -17,8 +17,6 @@ pub struct RunSpec {
     pub cwd: String,
     /// Who the process is.
     pub user: UserIds,
-    /// How it is isolated.
-    pub mode: Mode,
     /// Its root file system.
     pub root: Root,
     /// What is put into the root for as long as the process runs, in order.
@@ -27,7 +25,7 @@ pub struct RunSpec {
     pub no_network: bool,
     /// The host name that it sees, where it has one of its own.
     pub hostname: String,
-    /// Side tables of owners (see [`super::record`]) that hold for files of the root.
+    /// Side tables of owners (see [`crate::owners`]) that hold for files of the root.
     pub tables: Vec<Bytes>,
 }
 
@@ -204,8 +202,8 @@ impl<'de> Deserialize<'de> for Bytes {
 /// What the helper process is asked to do.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Job {
-    /// Execute a RUN.
-    Run(Box<RunSpec>),
+    /// Execute a RUN, isolated in this way.
+    Run(Mode, Box<RunSpec>),
     /// Find out what this machine allows, in a directory for trials.
     Probe(Bytes),
     /// Set file capabilities below a directory, which needs a user namespace: paths and values.
@@ -216,7 +214,7 @@ impl Job {
     /// A directory in the store that belongs to this job, or is beside what does.
     pub(super) fn folder(&self) -> &Path {
         match self {
-            Self::Run(spec) => spec.root.folder(),
+            Self::Run(_, spec) => spec.root.folder(),
             Self::Probe(folder) | Self::Capabilities(folder, _) => folder.as_path(),
         }
     }

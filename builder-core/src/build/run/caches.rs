@@ -20,8 +20,8 @@ use super::history::History;
 use super::mounts::Materials;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result};
+use crate::owners::{OwnerEncoding, SideTable};
 use crate::plan::step::{CacheSharing, RunMountKind};
-use crate::sandbox::record::{OwnerEncoding, SideTable};
 use crate::store::lock::Mode;
 use crate::store::{Lock, Store};
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::error::{Error, ErrorKind};
-use crate::sandbox::spec::{Ended, Mode};
+use crate::sandbox::spec::Ended;
 
 /// So many of the last lines are shown.
 const LINES: usize = 10;
@@ -44,8 +44,8 @@ impl Tail {
     }
 }
 
-/// The error of a command that ended badly.
-pub(super) fn of(status: Ended, tail: &Tail, mode: Mode) -> Error {
+/// The error of a command that ended badly; `honours_setuid` as the engine's capabilities have it.
+pub(super) fn of(status: Ended, tail: &Tail, honours_setuid: bool) -> Error {
     let message = match status {
         Ended::Status(status) => format!("the command failed with exit status {status}"),
         Ended::Signal(signal) => {
@@ -58,7 +58,7 @@ pub(super) fn of(status: Ended, tail: &Tail, mode: Mode) -> Error {
     if !text.is_empty() {
         error = error.with_note(format!("its last lines were\n{text}"));
     }
-    let without_setuid = matches!(mode, Mode::Chroot { .. })
+    let without_setuid = !honours_setuid
         && [
             "setuid",
             "effective uid",
@@ -123,16 +123,15 @@ mod tests {
 
     #[test]
     fn statuses_have_words() {
-        let mode = Mode::Chroot { landlock: 7 };
         let mut tail = Tail::default();
-        let error = of(Ended::Signal(11), &tail, mode);
+        let error = of(Ended::Signal(11), &tail, false);
         assert_eq!(
             error.message(),
             "the command was ended by signal 11 (SIGSEGV)"
         );
         tail.push(b"sudo: effective uid is not 0\n");
         assert!(
-            of(Ended::Status(1), &tail, mode)
+            of(Ended::Status(1), &tail, false)
                 .help()
                 .unwrap()
                 .contains("sudo")

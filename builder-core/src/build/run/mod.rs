@@ -33,13 +33,13 @@ use crate::image::view::View;
 use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
 use crate::layer::Layer as NewLayer;
+use crate::owners::OwnerEncoding;
 use crate::plan::step::{RunNetwork, RunStep, Step};
 use crate::plan::{Plan, PlannedStep};
 use crate::rootfs::ChangeSink;
-use crate::sandbox::Helper;
-use crate::sandbox::choose::{Choice, choose};
-use crate::sandbox::record::OwnerEncoding;
-use crate::sandbox::spec::{Bytes, Ended, Ids, Mode, RunSpec};
+use crate::sandbox::choose::choose;
+use crate::sandbox::spec::{Bytes, Ended, RunSpec};
+use crate::sandbox::{Engine, EngineCapabilities, Helper, Sandbox};
 use crate::source::SourceFile;
 use crate::store::Store;
 pub(crate) use mounts::Sources;
@@ -52,8 +52,11 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// What executes the RUNs of a build.
 #[derive(Debug)]
 pub(crate) struct Runner<'a> {
-    helper: Helper,
-    choice: Choice,
+    engine: Box<dyn Engine>,
+    /// What it can do.
+    capabilities: EngineCapabilities,
+    /// How it executes RUN, for people.
+    words: String,
     options: &'a RunOptions,
     shared_files: mounts::SharedFiles,
     used_mounts: travel::UsedMounts,
@@ -102,9 +105,11 @@ impl<'a> Runner<'a> {
         let helper = Helper::new(program);
         let folder = store.temporary_directory()?;
         let probes = helper.probe(folder.path(), interrupt)?;
+        let choice = choose(&probes, options.mode, options.ids)?;
         Ok(Self {
-            choice: choose(&probes, options.mode, options.ids)?,
-            helper,
+            engine: Box::new(Sandbox::new(helper, choice)),
+            capabilities: choice.capabilities(),
+            words: choice.describe(),
             options,
             shared_files: mounts::SharedFiles::default(),
             used_mounts: travel::UsedMounts::default(),
@@ -118,8 +123,8 @@ impl<'a> Runner<'a> {
                 "`--security=insecure` can't be given: rbuild has no more rights than its caller";
             return Err(Error::new(ErrorKind::Run, message).with_help("leave the flag out"));
         }
-        let chroot = matches!(self.choice.mode, Mode::Chroot { .. });
-        if self.options.network_of(run) == RunNetwork::None && chroot {
+        let shared = !self.capabilities.cuts_network;
+        if self.options.network_of(run) == RunNetwork::None && shared {
             let message = "a RUN can't be cut off from the network here: this machine allows no network namespaces";
             return Err(Error::new(ErrorKind::Run, message)
                 .with_help("leave `--network=none` out, or see `rbuild doctor`"));
@@ -129,17 +134,12 @@ impl<'a> Runner<'a> {
 
     /// How owners are held on the disk.
     pub(crate) fn encoding(&self) -> OwnerEncoding {
-        match self.choice.mode {
-            Mode::Namespaces {
-                ids: Ids::Single, ..
-            } => OwnerEncoding::Recorded,
-            _ => OwnerEncoding::Native,
-        }
+        self.capabilities.owners
     }
 
     /// How RUN is executed, for people.
-    pub(crate) fn describe(&self) -> String {
-        self.choice.describe()
+    pub(crate) fn describe(&self) -> &str {
+        &self.words
     }
 }
 
@@ -184,7 +184,6 @@ pub(crate) fn execute(
         env: environment(step, &world.env, home),
         cwd: step.workdir.clone(),
         user,
-        mode: runner.choice.mode,
         root: prepared.root(),
         mounts,
         no_network: runner.options.network_of(step) == RunNetwork::None,
@@ -203,11 +202,15 @@ pub(crate) fn execute(
             bytes: bytes.to_vec(),
         });
     };
-    let finished = runner.helper.run(&spec, &mut output, shared.interrupt);
+    let finished = runner.engine.run(&spec, &mut output, shared.interrupt);
     let finished = finished.map_err(|error| beforehand::explain(step, input.base, error))?;
     world.finish(&finished.table)?;
     if finished.status != Ended::Status(0) {
-        return Err(failure::of(finished.status, &tail, runner.choice.mode));
+        return Err(failure::of(
+            finished.status,
+            &tail,
+            runner.capabilities.honours_setuid,
+        ));
     }
     for path in &finished.moved {
         shared.events.send(moved(path));

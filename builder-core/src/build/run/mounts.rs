@@ -17,10 +17,11 @@ use crate::build::keys::{bound, bound_name};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image_path::ImagePath;
+use crate::owners::SideTable;
 use crate::plan::step::{CopyFrom, RunMount, RunMountKind};
 use crate::rootfs;
-use crate::sandbox::record::SideTable;
-use crate::sandbox::spec::{Bytes, Mode, Mount, MountKind, Overlay};
+use crate::sandbox::RootForm;
+use crate::sandbox::spec::{Bytes, Mount, MountKind, Overlay};
 use crate::store::TemporaryDirectory;
 use crate::tree::Tree;
 use crate::tree::resolve::{Resolved, resolve};
@@ -184,7 +185,7 @@ fn bind(
 ) -> Result<MountKind> {
     let source = input.sources.source(from)?;
     let found = find(source.tree(), path)?;
-    let overlay = input.runner.choice.overlay;
+    let overlay = input.runner.capabilities.root == RootForm::Overlay;
     if let (Source::View(_, layers), true) = (&source, overlay) {
         let lowers = with_layouts(input, &mut |layouts| layouts.lowers(layers))?;
         let tables = lowers.iter().filter(|lower| lower.owners.exists());
@@ -331,7 +332,7 @@ fn cache(input: &RunInput<'_, '_>, kind: &RunMountKind, identity: &Identity) -> 
     let wanted = Wanted {
         identity,
         sharing: *sharing,
-        alone: matches!(input.runner.choice.mode, Mode::Chroot { .. }),
+        alone: input.runner.capabilities.moves_mounts,
     };
     travel::note_use(input.runner, identity);
     let mut fill = |place: &Path, table: &mut SideTable| match from {

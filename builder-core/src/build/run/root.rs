@@ -8,8 +8,9 @@ use super::{RunInput, Sink};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Layer;
 use crate::layer::Layer as NewLayer;
+use crate::owners::SideTable;
 use crate::rootfs::{self, Layouts, Snapshot};
-use crate::sandbox::record::SideTable;
+use crate::sandbox::RootForm;
 use crate::sandbox::spec::{Bytes, Overlay, Root};
 use crate::store::TemporaryDirectory;
 
@@ -57,7 +58,7 @@ impl StageRoot {
     /// Lays out the layers so far.
     pub(super) fn prepare(&mut self, input: &RunInput<'_, '_>) -> Result<Prepared> {
         let folder = input.shared.store.temporary_directory()?;
-        if input.runner.choice.overlay {
+        if input.runner.capabilities.root == RootForm::Overlay {
             return prepare_overlay(input, folder);
         }
         let table_file = folder.path().join("owners");
@@ -127,12 +128,12 @@ pub(super) fn with_layouts<T>(
     input: &RunInput<'_, '_>,
     work: &mut dyn FnMut(&Layouts<'_>) -> Result<T>,
 ) -> Result<T> {
-    let helper = &input.runner.helper;
+    let engine = &input.runner.engine;
     work(&Layouts {
         store: input.shared.store,
         source: input.shared.source,
         encoding: input.runner.encoding(),
-        capabilities: &|root, files| helper.set_capabilities(root, files),
+        capabilities: &|root, files| engine.set_capabilities(root, files),
         interrupt: input.shared.interrupt,
     })
 }

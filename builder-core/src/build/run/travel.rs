@@ -27,9 +27,9 @@ use crate::image::view::View;
 use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
 use crate::layer::{LayerIndex, LayerOptions, LayerWriter};
+use crate::owners::SideTable;
 use crate::plan::step::{RunMountKind, Step};
 use crate::rootfs::{self, ChangeSink, Snapshot};
-use crate::sandbox::record::SideTable;
 use crate::store::Store;
 
 /// No more layers than this make a cache mount; then it is packed anew as one.

@@ -8,8 +8,8 @@ use rustix::fs::{FileType, Mode, OFlags, mkdirat, mknodat, openat, readlinkat, s
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open, umask};
 
+use crate::owners::{Device, OwnerRecord};
 use crate::sandbox::calls::Call;
-use crate::sandbox::record::{Device, OwnerRecord};
 use crate::sandbox::supervisor::caller::Caller;
 use crate::sandbox::supervisor::identity::MKNOD;
 use crate::sandbox::supervisor::owners::Keeper;

@@ -33,9 +33,9 @@ pub(crate) use crate::sandbox::supervisor::identity::Identity;
 pub(crate) use crate::sandbox::supervisor::owners::Owners;
 pub(crate) use crate::sandbox::supervisor::virtual_files::{MemoryFile, VirtualFiles};
 
+use crate::owners::SideTable;
 use crate::sandbox::calls::{Call, call};
 use crate::sandbox::filter::Policy;
-use crate::sandbox::record::SideTable;
 use crate::sandbox::supervisor::caller::Caller;
 use crate::sandbox::supervisor::kept::Kept;
 use crate::sandbox::supervisor::owners::Keeper;

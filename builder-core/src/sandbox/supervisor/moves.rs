@@ -9,8 +9,8 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, openat};
 use rustix::io::Errno;
 
+use crate::owners::OwnerRecord;
 use crate::sandbox::calls::Call;
-use crate::sandbox::record::OwnerRecord;
 use crate::sandbox::supervisor::caller::{Caller, own_path};
 use crate::sandbox::supervisor::owners::Keeper;
 use crate::sandbox::supervisor::ownership::touch;

@@ -1,7 +1,7 @@
 //! The duty of ids and owners: which part answers which call.
 
+use crate::owners::SideTable;
 use crate::sandbox::calls::Call;
-use crate::sandbox::record::SideTable;
 use crate::sandbox::supervisor::caller::Caller;
 use crate::sandbox::supervisor::identity::Identity;
 use crate::sandbox::supervisor::processes::Processes;

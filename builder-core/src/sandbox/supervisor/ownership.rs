@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, Gid, Uid, chownat};
 use rustix::io::Errno;
 
+use crate::owners::OwnerRecord;
 use crate::sandbox::calls::Call;
-use crate::sandbox::record::OwnerRecord;
 use crate::sandbox::supervisor::caller::Caller;
 use crate::sandbox::supervisor::identity::{CHOWN, Credentials};
 use crate::sandbox::supervisor::owners::Keeper;

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::XattrFlags;
 use rustix::io::{Errno, Result};
 
-use crate::sandbox::record::{ATTRIBUTE, FileKey, OwnerRecord, SideTable};
+use crate::owners::{ATTRIBUTE, FileKey, OwnerRecord, SideTable};
 use crate::sandbox::supervisor::caller::own_path;
 use crate::sandbox::sys::memory;
 

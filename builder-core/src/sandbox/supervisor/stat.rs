@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
 
+use crate::owners::{Device, OwnerRecord};
 use crate::sandbox::calls::Call;
-use crate::sandbox::record::{Device, OwnerRecord};
 use crate::sandbox::supervisor::caller::Caller;
 use crate::sandbox::supervisor::owners::Keeper;
 use crate::sandbox::supervisor::records;

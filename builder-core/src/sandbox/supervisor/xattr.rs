@@ -2,8 +2,8 @@
 
 use rustix::io::Errno;
 
+use crate::owners::ATTRIBUTE;
 use crate::sandbox::calls::Call;
-use crate::sandbox::record::ATTRIBUTE;
 use crate::sandbox::supervisor::caller::{Caller, own_path};
 use crate::sandbox::supervisor::owners::Keeper;
 use crate::sandbox::supervisor::{Reply, Result};
