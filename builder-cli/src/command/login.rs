@@ -29,6 +29,10 @@ pub(crate) fn login(
     let (registry, image) = target(flags.registry.as_deref())?;
     let username = match &flags.username {
         Some(username) => username.clone(),
+        None if flags.password_stdin => {
+            return Err(usage("--password-stdin needs the user's name beside it")
+                .with_help("write `rbuild login -u USER --password-stdin REGISTRY`"));
+        }
         None => ask_for_user()?,
     };
     if username.is_empty() || username.contains(':') {

@@ -74,20 +74,24 @@ impl Document {
             .filter(|name| !name.is_empty())
     }
 
-    /// What `auths` has for a repository: the key with the longest path that fits.
+    /// What `auths` has for a repository: the key with the longest path that fits. An entry that is there and can't be
+    /// read is one that says why; a readable one for a shorter path comes before it.
     pub(super) fn secret(&self, registry: &str, repository: &str) -> Option<Secret> {
         let auths = self.0.get("auths")?.as_object()?;
         let mut best: Option<(usize, Secret)> = None;
+        let mut spoilt = None;
         for (key, entry) in auths {
             let Some(length) = fits(key, registry, repository) else {
                 continue;
             };
             let better = best.as_ref().is_none_or(|(known, _)| length > *known);
-            if let (true, Some(secret)) = (better, secret_of(entry)) {
-                best = Some((length, secret));
+            match secret_of(entry) {
+                Ok(Some(secret)) if better => best = Some((length, secret)),
+                Ok(_) => {}
+                Err(why) => spoilt = Some(Secret::Unusable(format!("its entry `{key}` {why}"))),
             }
         }
-        best.map(|(_, secret)| secret)
+        best.map(|(_, secret)| secret).or(spoilt)
     }
 
     /// Whether there is an entry for a registry, with or without a secret.
@@ -168,7 +172,9 @@ fn fits(key: &str, registry: &str, repository: &str) -> Option<usize> {
     (path.is_empty() || rest.is_empty() || rest.starts_with('/')).then_some(path.len())
 }
 
-fn secret_of(entry: &Value) -> Option<Secret> {
+/// What an entry holds; none where it holds nothing, as an entry for a helper does. An error says what is wrong with it,
+/// without any of it.
+fn secret_of(entry: &Value) -> Result<Option<Secret>, &'static str> {
     let text = |key: &str| {
         entry
             .get(key)
@@ -176,21 +182,33 @@ fn secret_of(entry: &Value) -> Option<Secret> {
             .filter(|text| !text.is_empty())
     };
     if let Some(token) = text("identitytoken") {
-        return Some(Secret::IdentityToken(token.to_owned()));
+        return Ok(Some(Secret::IdentityToken(token.to_owned())));
     }
     if let Some(token) = text("registrytoken") {
-        return Some(Secret::RegistryToken(token.to_owned()));
+        return Ok(Some(Secret::RegistryToken(token.to_owned())));
     }
     let (username, password) = match text("auth") {
         Some(auth) => {
-            let pair = String::from_utf8(from_base64(auth)?).ok()?;
-            let (username, password) = pair.split_once(':')?;
+            let pair = from_base64(auth).and_then(|bytes| String::from_utf8(bytes).ok());
+            let pair = pair.ok_or(if auth.contains('$') {
+                "has an `auth` that is no base64: it looks like a variable that nobody expanded"
+            } else if auth.contains(':') {
+                "has an `auth` that is no base64: it looks like the plain `user:password`"
+            } else {
+                "has an `auth` that is no base64 of `user:password`"
+            })?;
+            let (username, password) = pair
+                .split_once(':')
+                .ok_or("has an `auth` that is base64 of something without a `:`")?;
             let password = password.trim_end_matches('\0');
             (username.to_owned(), password.to_owned())
         }
-        None => (text("username")?.to_owned(), text("password")?.to_owned()),
+        None => match (text("username"), text("password")) {
+            (Some(username), Some(password)) => (username.to_owned(), password.to_owned()),
+            _ => return Ok(None),
+        },
     };
-    Some(Secret::Password { username, password })
+    Ok(Some(Secret::Password { username, password }))
 }
 
 /// RFC 4648, with or without padding, in both alphabets; blanks are passed over.

@@ -10,8 +10,8 @@
 use std::process::{Command, Stdio};
 
 use builder_core::interrupt::Interrupt;
-use builder_core::program::{self, Problem};
-use builder_core::registry::Secret;
+use builder_core::program::{self, Finished, Problem};
+use builder_core::registry::{Secret, clean};
 use serde_json::{Value, json};
 
 use crate::environment::Environment;
@@ -26,26 +26,37 @@ pub(super) fn get(
     environment: &Environment,
     interrupt: &Interrupt,
 ) -> Result<Option<Secret>, String> {
-    let (well, output) = call(name, "get", server.as_bytes(), environment, interrupt)?;
-    if !well {
-        let said = String::from_utf8_lossy(&output).to_lowercase();
+    let answer = call(name, "get", server.as_bytes(), environment, interrupt)?;
+    if !answer.success {
+        let said = String::from_utf8_lossy(&answer.stdout).to_lowercase();
         if said.contains("not found") || said.contains("no credentials") {
             return Ok(None);
         }
         return Err(format!(
-            "the credential helper `docker-credential-{name}` failed for `{server}`"
+            "the credential helper `docker-credential-{name}` failed for `{server}`{}",
+            words(&answer)
         ));
     }
-    let answer: Value = serde_json::from_slice(&output).map_err(|_| {
+    let found: Value = serde_json::from_slice(&answer.stdout).map_err(|_| {
         format!("the credential helper `docker-credential-{name}` answered with no JSON")
     })?;
-    let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
+    let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
     let (username, password) = (text("Username"), text("Secret"));
     Ok(match (username.as_str(), password.is_empty()) {
         (_, true) => None,
         (TOKEN_USER, _) => Some(Secret::IdentityToken(password)),
         _ => Some(Secret::Password { username, password }),
     })
+}
+
+/// A helper's own words about a failure, on one line, to stand behind a sentence. One that failed may still have printed
+/// what it keeps: what looks like its answer is left out.
+fn words(answer: &Finished) -> String {
+    [&answer.stderr, &answer.stdout]
+        .into_iter()
+        .filter(|bytes| !bytes.contains(&b'{') && !bytes.is_empty())
+        .find_map(|bytes| clean(&String::from_utf8_lossy(bytes)))
+        .map_or_else(String::new, |words| format!(": {words}"))
 }
 
 /// Gives a helper something to keep: for a server, a user's name and password.
@@ -77,12 +88,13 @@ fn well(
     environment: &Environment,
     interrupt: &Interrupt,
 ) -> Result<(), String> {
-    match call(name, verb, input, environment, interrupt)? {
-        (true, _) => Ok(()),
-        (false, _) => Err(format!(
-            "the credential helper `docker-credential-{name}` refused to {verb}"
-        )),
+    if call(name, verb, input, environment, interrupt)?.success {
+        return Ok(());
     }
+    // It was given a secret, and may repeat it: none of its words are shown.
+    Err(format!(
+        "the credential helper `docker-credential-{name}` refused to {verb}"
+    ))
 }
 
 fn call(
@@ -91,7 +103,7 @@ fn call(
     input: &[u8],
     environment: &Environment,
     interrupt: &Interrupt,
-) -> Result<(bool, Vec<u8>), String> {
+) -> Result<Finished, String> {
     let program = format!("docker-credential-{name}");
     if name.contains('/') {
         return Err(format!("`{name}` is no name of a credential helper"));
@@ -101,9 +113,8 @@ fn call(
         .arg(verb)
         .env_clear()
         .envs(&environment.variables)
-        .stderr(Stdio::null());
-    let finished = program::run(&mut command, input, interrupt);
-    let finished = finished.map_err(|problem| match problem {
+        .stderr(Stdio::piped());
+    program::run(&mut command, input, interrupt).map_err(|problem| match problem {
         Problem::Start(error) if error.kind() == std::io::ErrorKind::NotFound => {
             format!("the credential helper `{program}` is not on the PATH")
         }
@@ -113,6 +124,5 @@ fn call(
         Problem::Interrupted | Problem::TooMuch => {
             format!("the credential helper `{program}` was ended: {problem}")
         }
-    })?;
-    Ok((finished.success, finished.stdout))
+    })
 }

@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 
 use builder_core::interrupt::Interrupt;
 use builder_core::reference::Reference;
-use builder_core::registry::Credentials;
+use builder_core::registry::{Credentials, Secret};
 
 use crate::environment::Environment;
 use document::Document;
@@ -95,10 +95,20 @@ impl Finder {
         if let Some(known) = found.get(&key) {
             return known.clone();
         }
-        let credentials = self
-            .sources
-            .iter()
-            .find_map(|source| self.look(source, reference));
+        // What can't be used is told of where nothing else is found.
+        let mut credentials: Option<Credentials> = None;
+        for source in &self.sources {
+            let is_better = credentials.as_ref().is_none_or(is_unusable);
+            match self.look(source, reference) {
+                Some(one) if is_better && (credentials.is_none() || !is_unusable(&one)) => {
+                    credentials = Some(one);
+                }
+                _ => {}
+            }
+            if credentials.as_ref().is_some_and(|one| !is_unusable(one)) {
+                break;
+            }
+        }
         found.insert(key, credentials.clone());
         credentials
     }
@@ -106,22 +116,27 @@ impl Finder {
     fn look(&self, source: &Source, reference: &Reference) -> Option<Credentials> {
         let (name, document) = self.read(source)?;
         let (registry, repository) = (reference.registry(), reference.repository());
-        if let Some(program) = document.helper(registry) {
-            let found = self.ask(program, registry);
-            if found.is_some() {
-                return found;
+        let helper = document.helper(registry);
+        let own = document.secret(registry, repository);
+        let store = document.store().filter(|store| Some(*store) != helper);
+        let ask = |program: Option<&str>| self.ask(program?, registry);
+        let entry = own.map(|secret| Credentials {
+            secret,
+            source: name,
+        });
+        let mut spoilt = None;
+        // A helper that is named for all is asked only where nothing else has anything.
+        for found in [ask(helper), entry] {
+            match found {
+                Some(one) if is_unusable(&one) => spoilt = spoilt.or(Some(one)),
+                None => {}
+                found => return found,
             }
         }
-        if let Some(secret) = document.secret(registry, repository) {
-            return Some(Credentials {
-                secret,
-                source: name,
-            });
+        match ask(store) {
+            Some(one) if is_unusable(&one) => spoilt.or(Some(one)),
+            found => found.or(spoilt),
         }
-        document
-            .store()
-            .filter(|store| Some(*store) != document.helper(registry))
-            .and_then(|program| self.ask(program, registry))
     }
 
     fn read(&self, source: &Source) -> Option<(String, Document)> {
@@ -152,7 +167,10 @@ impl Finder {
             Err(_) if self.interrupt.is_set() => None,
             Err(problem) => {
                 self.warn(&format!("{problem}; going on without credentials from it"));
-                None
+                Some(Credentials {
+                    secret: Secret::Unusable(problem),
+                    source: format!("the credential helper `{program}`"),
+                })
             }
         }
     }
@@ -165,6 +183,10 @@ impl Finder {
             let _ = writeln!(std::io::stderr().lock(), "warning: {text}");
         }
     }
+}
+
+fn is_unusable(one: &Credentials) -> bool {
+    matches!(one.secret, Secret::Unusable(_))
 }
 
 #[cfg(test)]

@@ -70,6 +70,7 @@ fn found(environment: &Environment, image: &str) -> String {
             Secret::Password { username, password } => format!("{username}:{password}"),
             Secret::IdentityToken(token) => format!("identity {token}"),
             Secret::RegistryToken(token) => format!("registry {token}"),
+            Secret::Unusable(why) => format!("unusable: {why}"),
         },
     }
 }
@@ -119,7 +120,11 @@ fn keys_fit_hosts_ports_and_paths() {
             "none",
         ),
         (r#"{"r.io":{}}"#.to_owned(), "r.io/a", "none"),
-        (r#"{"r.io":{"auth":"!!"}}"#.to_owned(), "r.io/a", "none"),
+        (
+            format!(r#"{{"r.io/a":{{"auth":"!!"}},"r.io":{USER}}}"#),
+            "r.io/a",
+            "user:pw",
+        ),
         (
             r#"{"r.io":{"username":"a","password":"b:c"}}"#.to_owned(),
             "r.io/a",
@@ -140,6 +145,28 @@ fn keys_fit_hosts_ports_and_paths() {
         let text = format!(r#"{{"auths":{auths}}}"#);
         let environment = folder.environment(&[("DOCKER_AUTH_CONFIG", &text)]);
         assert_eq!(found(&environment, image), expected, "{auths} {image}");
+    }
+}
+
+#[test]
+fn an_entry_that_can_t_be_read_says_why() {
+    for (entry, expected) in [
+        ("!!", "is no base64 of `user:password`"),
+        (
+            "$CI_TOKEN",
+            "is no base64: it looks like a variable that nobody expanded",
+        ),
+        (
+            "user:pw",
+            "is no base64: it looks like the plain `user:password`",
+        ),
+        ("dXNlcg==", "is base64 of something without a `:`"),
+    ] {
+        let folder = Folder::new("spoilt");
+        let text = format!(r#"{{"auths":{{"r.io":{{"auth":"{entry}"}}}}}}"#);
+        folder.write(".docker/config.json", &text);
+        let expected = format!("unusable: its entry `r.io` has an `auth` that {expected}");
+        assert_eq!(found(&folder.environment(&[]), "r.io/a"), expected);
     }
 }
 
@@ -192,6 +219,11 @@ fn helpers_answer_have_nothing_or_are_missing() {
         "empty",
         "#!/bin/sh\necho 'credentials not found in native keychain'\nexit 1\n",
     );
+    folder.helper(
+        "broken",
+        "#!/bin/sh\nprintf 'role:\\n\\tExpiredToken\\n' >&2\nexit 1\n",
+    );
+    folder.helper("leaky", "#!/bin/sh\necho '{\"Secret\":\"s\"}'\nexit 1\n");
     for (config, image, expected) in [
         (r#"{"credHelpers":{"r.io":"good"}}"#, "r.io/a", "r.io:s"),
         (r#"{"credHelpers":{"r.io":"good"}}"#, "q.io/a", "none"),
@@ -211,7 +243,26 @@ fn helpers_answer_have_nothing_or_are_missing() {
             "identity t",
         ),
         (r#"{"credsStore":"empty"}"#, "r.io/a", "none"),
-        (r#"{"credsStore":"missing"}"#, "r.io/a", "none"),
+        (
+            r#"{"credsStore":"missing"}"#,
+            "r.io/a",
+            "unusable: the credential helper `docker-credential-missing` is not on the PATH",
+        ),
+        (
+            r#"{"credHelpers":{"r.io":"broken"}}"#,
+            "r.io/a",
+            "unusable: the credential helper `docker-credential-broken` failed for `r.io`: role: ExpiredToken",
+        ),
+        (
+            r#"{"credHelpers":{"r.io":"broken"},"credsStore":"good"}"#,
+            "r.io/a",
+            "r.io:s",
+        ),
+        (
+            r#"{"credHelpers":{"r.io":"leaky"}}"#,
+            "r.io/a",
+            "unusable: the credential helper `docker-credential-leaky` failed for `r.io`",
+        ),
     ] {
         folder.write(".docker/config.json", config);
         assert_eq!(found(&folder.environment(&[]), image), expected, "{config}");

@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use builder_core::interrupt::Interrupt;
-use builder_core::registry::auth::base64;
+use builder_core::registry::base64;
 use builder_core::{Error, ErrorKind, Result};
 use serde_json::json;
 

@@ -11,7 +11,7 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::http::{self, Request, Response, without_user};
-use crate::registry::auth::base64;
+use crate::registry::base64;
 use crate::timestamp::Timestamp;
 
 /// A file that was downloaded, whole.

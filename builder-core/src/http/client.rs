@@ -172,8 +172,13 @@ fn failure(url: &str, error: &ureq::Error) -> Error {
         ureq::Error::Io(inner) => inner.to_string(),
         other => other.to_string(),
     };
+    if reason.contains("UnknownIssuer") {
+        let problem = super::CertificateProblem::UnknownIssuer;
+        return Error::Certificate { url, problem };
+    }
     if reason.to_ascii_lowercase().contains("certificate") {
-        return Error::Certificate { url, reason };
+        let problem = super::CertificateProblem::Bad(reason);
+        return Error::Certificate { url, problem };
     }
     Error::Unreachable { url, reason }
 }

@@ -6,9 +6,15 @@ pub mod client;
 pub mod date;
 pub mod proxy;
 pub mod tls;
+mod url;
 
 use std::io::Read;
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
+
+pub(crate) use url::authority;
+pub use url::{Url, for_message, without_user};
 
 /// What a request sends. It can be sent again: a file is opened anew each time.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -51,6 +57,20 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// What is sent.
     pub body: Body,
+    /// Whose certificates count.
+    pub trust: Trust,
+    /// How long connecting may take, where that is less than the client's own limit.
+    pub connect_within: Option<Duration>,
+}
+
+/// On whose behalf a request is sent: what a registry names (token servers, stores of blobs, places of uploads) is
+/// trusted as the registry itself is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Host and port of the registry, whose `certs.d` folder counts beside the server's own.
+    pub registry: Option<String>,
+    /// Any certificate will do: the user named the host as insecure.
+    pub unchecked: bool,
 }
 
 impl Request {
@@ -61,6 +81,8 @@ impl Request {
             url: url.into(),
             headers: Vec::new(),
             body: Body::Empty,
+            trust: Trust::default(),
+            connect_within: None,
         }
     }
 
@@ -92,6 +114,8 @@ impl std::fmt::Debug for Request {
             .field("url", &for_message(&self.url))
             .field("headers", &headers)
             .field("body", &self.body)
+            .field("trust", &self.trust)
+            .field("connect_within", &self.connect_within)
             .finish()
     }
 }
@@ -152,12 +176,46 @@ pub enum Error {
         reason: String,
     },
     /// The server's certificate is not trusted, or doesn't fit its name; or ours was refused.
-    #[error("`{url}` can't be trusted: {reason}")]
+    #[error("`{url}` can't be trusted: {problem}")]
     Certificate {
         /// Without user information.
         url: String,
-        /// What the transport said.
+        /// What is wrong with it.
+        problem: CertificateProblem,
+    },
+    /// The server answers, and not in TLS.
+    #[error("`{url}` does not speak TLS")]
+    NoTls {
+        /// Without user information.
+        url: String,
+    },
+    /// The two have no version or method of TLS in common.
+    #[error("`{url}` and rbuild can't agree on TLS: {reason}")]
+    Handshake {
+        /// Without user information.
+        url: String,
+        /// What the server, or rbuild, said.
         reason: String,
+    },
+    /// The proxy is not there, or refuses.
+    #[error("the proxy `{proxy}` {problem} for `{url}`")]
+    Proxy {
+        /// Without user information.
+        proxy: String,
+        /// What was asked for through it.
+        url: String,
+        /// What went wrong, as a verb with its object.
+        problem: String,
+        /// Whether it may work later.
+        passes: bool,
+    },
+    /// A redirect from TLS to plain HTTP.
+    #[error("`{from}` leads from TLS to plain HTTP, to `{url}`")]
+    Downgrade {
+        /// Who answered, without query.
+        from: String,
+        /// Where it leads, without query.
+        url: String,
     },
     /// A file that is needed can't be read: one to send, or a certificate.
     #[error("`{}` can't be read: {reason}", path.display())]
@@ -177,6 +235,39 @@ pub enum Error {
     },
 }
 
+/// What is wrong with a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateProblem {
+    /// No CA that is trusted signed it.
+    #[error("its certificate is signed by no CA that is trusted here")]
+    UnknownIssuer,
+    /// Its time is over.
+    #[error("its certificate has expired")]
+    Expired,
+    /// Its time has not begun.
+    #[error("its certificate is not valid yet")]
+    NotYet,
+    /// It is for other names.
+    #[error("its certificate is for {}, not for this name", names.join(", "))]
+    WrongName {
+        /// The names it is for, in backticks; or a word for there being none.
+        names: Vec<String>,
+    },
+    /// It may not be used for a server.
+    #[error("its certificate is not made for a server")]
+    WrongUse,
+    /// It was withdrawn.
+    #[error("its certificate is revoked")]
+    Revoked,
+    /// The server wants a certificate of ours, or refuses the one it got.
+    #[error("it wants a client certificate, and says: {0}")]
+    Ours(String),
+    /// It can't be read, or something in it is not what it should be.
+    #[error("its certificate can't be used: {0}")]
+    Bad(String),
+}
+
 /// Sends one request and waits for the head of its response. Follows nothing by itself.
 pub trait Transport: Sync {
     /// Sends a request.
@@ -193,6 +284,11 @@ pub trait Transport: Sync {
     fn send_watched(&self, request: &Request, sent: &dyn Fn(u64)) -> Result<Response, Error> {
         let _ = sent;
         self.send(request)
+    }
+
+    /// The addresses of a host, for rules about networks. A transport without a network knows none.
+    fn addresses(&self, host: &str) -> Vec<IpAddr> {
+        host.parse().into_iter().collect()
     }
 }
 
@@ -230,6 +326,20 @@ pub fn follow_to(
     request: &Request,
     sent: &dyn Fn(u64),
 ) -> Result<(Response, String), Error> {
+    follow_by(transport, request, sent, &|_, _| Ok(()))
+}
+
+/// The same; `admit` is asked before each redirect, with the URL that answered and the request that would be sent
+/// next, which it may change.
+///
+/// # Errors
+/// Those of [`follow`], and those of `admit`.
+pub(crate) fn follow_by(
+    transport: &dyn Transport,
+    request: &Request,
+    sent: &dyn Fn(u64),
+    admit: &dyn Fn(&Url, &mut Request) -> Result<(), Error>,
+) -> Result<(Response, String), Error> {
     let mut request = request.clone();
     for _ in 0..=MAX_REDIRECTS {
         let response = transport.send_watched(&request, sent)?;
@@ -241,15 +351,21 @@ pub fn follow_to(
         let Some(location) = location else {
             return Ok((response, request.url));
         };
-        let next = join(&request.url, location);
-        if authority(&next) != authority(&request.url) {
+        let bad = |url: &str| Error::BadUrl {
+            url: for_message(url),
+        };
+        let here = Url::parse(&request.url).ok_or_else(|| bad(&request.url))?;
+        let next = here.join(location).ok_or_else(|| bad(location))?;
+        let leaves = !next.is_same_server(&here);
+        if leaves {
             // A body in memory may be a secret itself, such as a refresh token.
             if matches!(request.body, Body::Bytes(_)) {
                 return Ok((response, request.url));
             }
             request.headers.retain(|(name, _)| !is_secret(name));
         }
-        request.url = next;
+        request.url = next.to_string();
+        admit(&here, &mut request)?;
     }
     Err(Error::TooManyRedirects {
         url: without_user(&request.url),
@@ -263,78 +379,10 @@ fn is_secret(header: &str) -> bool {
         .any(|secret| header.eq_ignore_ascii_case(secret))
 }
 
-/// Scheme, host and port: who answers. User information is left out.
-pub(crate) fn authority(url: &str) -> (String, String) {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
-    (scheme.to_ascii_lowercase(), host.to_ascii_lowercase())
-}
-
-/// Resolves a Location against the URL that answered with it (RFC 3986, section 5, without dot segments).
-pub(crate) fn join(base: &str, location: &str) -> String {
-    let scheme_end = base.find("://").map_or(0, |at| at + 3);
-    let path_start = base[scheme_end..]
-        .find(['/', '?', '#'])
-        .map_or(base.len(), |at| scheme_end + at);
-    if location.contains("://") {
-        return location.to_owned();
-    }
-    if location.starts_with("//") {
-        return format!("{}{location}", &base[..scheme_end.saturating_sub(2)]);
-    }
-    if location.starts_with('/') {
-        return format!("{}{location}", &base[..path_start]);
-    }
-    let path_end = base[path_start..]
-        .find(['?', '#'])
-        .map_or(base.len(), |at| path_start + at);
-    let directory = base[path_start..path_end]
-        .rfind('/')
-        .map_or(path_start, |at| path_start + at);
-    format!("{}/{location}", &base[..directory])
-}
-
-/// A URL without user name and password, for messages.
-pub fn without_user(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
-        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
-        None => url.to_owned(),
-    }
-}
-
-/// A URL for messages: no user information, no query, which may hold a signature or a token.
-pub fn for_message(url: &str) -> String {
-    let url = without_user(url);
-    match url.find(['?', '#']) {
-        Some(end) => url[..end].to_owned(),
-        None => url,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::Mutex;
-
-    #[test]
-    fn locations_are_resolved() {
-        for (location, expected) in [
-            ("https://o.example/x", "https://o.example/x"),
-            ("//o.example/x", "http://o.example/x"),
-            ("/x", "http://h:1/x"),
-            ("x", "http://h:1/a/x"),
-        ] {
-            assert_eq!(join("http://h:1/a/b?q=/z", location), expected);
-        }
-        assert_eq!(without_user("https://me:secret@h/x@y"), "https://h/x@y");
-    }
 
     struct Script(Mutex<Vec<Request>>);
 
@@ -381,10 +429,8 @@ mod tests {
         follow(
             &script,
             &Request {
-                method: "GET",
-                url: "http://one/a".to_owned(),
                 headers,
-                body: Body::Empty,
+                ..Request::new("GET", "http://one/a")
             },
         )
         .unwrap();

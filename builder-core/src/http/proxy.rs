@@ -79,17 +79,22 @@ fn excepts(rule: &str, host: &str, port: &str) -> bool {
 }
 
 fn in_network(network: &str, bits: &str, host: &str) -> bool {
-    let (Ok(network), Ok(host), Ok(bits)) = (
-        network.parse::<IpAddr>(),
-        host.parse::<IpAddr>(),
-        bits.parse::<u32>(),
-    ) else {
+    host.parse()
+        .is_ok_and(|host| holds(&format!("{network}/{bits}"), host))
+}
+
+/// Whether a network, `ADDRESS/BITS`, holds an address.
+pub(crate) fn holds(network: &str, host: IpAddr) -> bool {
+    let Some((network, bits)) = network.split_once('/') else {
+        return false;
+    };
+    let (Ok(network), Ok(bits)) = (network.parse::<IpAddr>(), bits.parse::<u32>()) else {
         return false;
     };
     match (network, host) {
         (IpAddr::V4(network), IpAddr::V4(host)) if bits <= 32 => {
-            let shift = |address: u32| u64::from(address) >> (32 - bits);
-            shift(network.to_bits()) == shift(host.to_bits())
+            let shift = |address: std::net::Ipv4Addr| u64::from(address.to_bits()) >> (32 - bits);
+            shift(network) == shift(host)
         }
         (IpAddr::V6(network), IpAddr::V6(host)) if (1..=128).contains(&bits) => {
             network.to_bits() >> (128 - bits) == host.to_bits() >> (128 - bits)

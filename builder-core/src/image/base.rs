@@ -3,6 +3,7 @@
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Image, Layer};
+use crate::oci::choose::Fetch;
 use crate::oci::config::ImageConfig;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::index::ImageIndex;
@@ -69,37 +70,41 @@ fn choose(
     descriptor: &Descriptor,
     platform: &Platform,
 ) -> Result<Descriptor> {
-    let mut here = descriptor.clone();
-    for _ in 0..4 {
-        if !here.media_type.is_index() {
-            return Ok(here);
-        }
-        let bytes = store.read_document(&here, MAX_DOCUMENT_BYTES)?;
-        let index = ImageIndex::from_bytes(name, &bytes)?;
-        here = choose_manifest(&index, name, platform)?.clone();
+    if !descriptor.media_type.is_index() {
+        return Ok(descriptor.clone());
     }
-    Err(Error::new(
-        ErrorKind::BaseImage,
-        format!("image `{name}` is an index within too many indexes"),
-    ))
+    let bytes = store.read_document(descriptor, MAX_DOCUMENT_BYTES)?;
+    let index = ImageIndex::from_bytes(name, &bytes)?;
+    choose_manifest(&index, name, platform, &mut |document| {
+        // What was not pulled for this platform isn't here, and is none of its candidates.
+        if store.contains(&document.digest)? {
+            return Ok(Some(store.read_document(document, MAX_DOCUMENT_BYTES)?));
+        }
+        Ok(None)
+    })
 }
 
-/// The entry of an index for a platform.
+/// The manifest below an index for a platform; `fetch` gives the documents that the index names.
 ///
 /// # Errors
-/// [`ErrorKind::BaseImage`], naming the platforms that there are.
-pub fn choose_manifest<'i>(
-    index: &'i ImageIndex,
+/// [`ErrorKind::BaseImage`], naming the platforms that there are, and those of `fetch`.
+pub fn choose_manifest(
+    index: &ImageIndex,
     name: &str,
     platform: &Platform,
-) -> Result<&'i Descriptor> {
-    index.choose(platform).ok_or_else(|| {
+    fetch: &mut Fetch<'_, Error>,
+) -> Result<Descriptor> {
+    crate::oci::choose::choose(index, platform, fetch)?.ok_or_else(|| {
         let offered: Vec<String> = index.platforms().iter().map(Platform::to_string).collect();
-        Error::new(
+        let error = Error::new(
             ErrorKind::BaseImage,
             format!("image `{name}` has no manifest for {platform}"),
-        )
-        .with_note(format!("it has {}", offered.join(", ")))
-        .with_help("choose one of them with `--platform`")
+        );
+        if offered.is_empty() {
+            return error.with_note("it names no platform at all");
+        }
+        error
+            .with_note(format!("it has {}", offered.join(", ")))
+            .with_help("choose one of them with `--platform`")
     })
 }

@@ -14,6 +14,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::base::{MAX_DOCUMENT_BYTES, choose_manifest};
 use crate::layer::archive::Section;
+use crate::oci::choose::choose;
 use crate::oci::descriptor::{Descriptor, IMAGE_NAME, REF_NAME};
 use crate::oci::index::ImageIndex;
 use crate::oci::manifest::ImageManifest;
@@ -86,15 +87,16 @@ impl LayoutSource {
     ) -> Result<Descriptor> {
         let name = self.path.display().to_string();
         let index = ImageIndex::from_bytes(&name, &self.read_member("index.json")?)?;
-        let mut here = self.find(&index, wanted, platform)?;
-        for _ in 0..4 {
-            self.copy_blob(store, &here)?;
-            if !here.media_type.is_index() {
-                break;
-            }
+        let mut here = self.find(store, &index, wanted, platform)?;
+        self.copy_blob(store, &here)?;
+        if here.media_type.is_index() {
             let bytes = store.read_document(&here, MAX_DOCUMENT_BYTES)?;
-            here =
-                choose_manifest(&ImageIndex::from_bytes(&name, &bytes)?, &name, platform)?.clone();
+            let index = ImageIndex::from_bytes(&name, &bytes)?;
+            here = choose_manifest(&index, &name, platform, &mut |document| {
+                // What the layout lacks is no candidate.
+                Ok(self.copied_document(store, document).ok())
+            })?;
+            self.copy_blob(store, &here)?;
         }
         let bytes = store.read_document(&here, MAX_DOCUMENT_BYTES)?;
         let manifest = ImageManifest::from_bytes(&name, &bytes)?;
@@ -104,7 +106,18 @@ impl LayoutSource {
         Ok(here)
     }
 
-    fn find(&self, index: &ImageIndex, wanted: &Wanted, platform: &Platform) -> Result<Descriptor> {
+    fn copied_document(&self, store: &Store, document: &Descriptor) -> Result<Vec<u8>> {
+        self.copy_blob(store, document)?;
+        Ok(store.read_document(document, MAX_DOCUMENT_BYTES)?)
+    }
+
+    fn find(
+        &self,
+        store: &Store,
+        index: &ImageIndex,
+        wanted: &Wanted,
+        platform: &Platform,
+    ) -> Result<Descriptor> {
         let fits = |descriptor: &&Descriptor| {
             let named = |name: &String| {
                 [REF_NAME, IMAGE_NAME]
@@ -126,8 +139,17 @@ impl LayoutSource {
             several => {
                 let candidates =
                     ImageIndex::new(several.iter().map(|one| (*one).clone()).collect());
-                if let Some(one) = candidates.choose(platform) {
-                    return Ok(one.clone());
+                let named = candidates.choose(platform).cloned();
+                let found = named.map_or_else(
+                    || {
+                        choose(&candidates, platform, &mut |document| {
+                            Ok::<_, Error>(self.copied_document(store, document).ok())
+                        })
+                    },
+                    |one| Ok(Some(one)),
+                )?;
+                if let Some(one) = found {
+                    return Ok(one);
                 }
             }
         }

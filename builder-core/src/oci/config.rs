@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::json;
+use super::json::{self, or_default};
 use crate::digest::DiffId;
 use crate::platform::Platform;
 
@@ -274,13 +274,6 @@ impl<'de> Deserialize<'de> for Empty {
         serde::de::IgnoredAny::deserialize(deserializer)?;
         Ok(Self {})
     }
-}
-
-/// Reads `null` as the default.
-fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[allow(

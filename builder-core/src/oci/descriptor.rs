@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::json::or_default;
 use super::media_type::MediaType;
 use crate::digest::Digest;
 use crate::platform::Platform;
@@ -21,7 +22,7 @@ pub const IMAGE_NAME: &str = "io.containerd.image.name";
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// What the blob holds.
-    #[serde(default = "untyped")]
+    #[serde(default = "untyped", deserialize_with = "or_untyped")]
     pub media_type: MediaType,
     /// Names the blob.
     pub digest: Digest,
@@ -47,6 +48,11 @@ pub struct Descriptor {
 /// The media type of a descriptor that names none.
 fn untyped() -> MediaType {
     MediaType::Other("application/octet-stream".to_owned())
+}
+
+/// The same for one whose type is null.
+fn or_untyped<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<MediaType, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(untyped))
 }
 
 impl Descriptor {
@@ -88,23 +94,33 @@ impl Descriptor {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlatformObject {
     /// Go's name of the architecture.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub architecture: String,
     /// Go's name of the operating system.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub os: String,
     /// Version of the operating system.
     #[serde(
         rename = "os.version",
         default,
+        deserialize_with = "or_default",
         skip_serializing_if = "String::is_empty"
     )]
     pub os_version: String,
     /// Features that the operating system must have.
-    #[serde(rename = "os.features", default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "os.features",
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub os_features: Vec<String>,
     /// Variant of the CPU.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub variant: String,
     /// Fields that rbuild doesn't know.
     #[serde(flatten)]
@@ -112,6 +128,11 @@ pub struct PlatformObject {
 }
 
 impl PlatformObject {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.os.is_empty() && self.architecture.is_empty()
+    }
+
     /// The normalised platform.
     pub fn to_platform(&self) -> Platform {
         let mut platform = Platform::new(&self.os, &self.architecture, &self.variant);

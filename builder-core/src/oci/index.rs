@@ -25,7 +25,7 @@ pub struct ImageIndex {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
     /// The manifests.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::or_default")]
     pub manifests: Vec<Descriptor>,
     /// The manifest that this index speaks about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,7 +38,7 @@ pub struct ImageIndex {
     pub extra: BTreeMap<String, serde_json::Value>,
 }
 
-fn schema_version() -> u32 {
+pub(super) fn schema_version() -> u32 {
     2
 }
 

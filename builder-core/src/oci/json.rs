@@ -3,8 +3,8 @@
 //! Compact JSON, fields in the order of the struct, maps in the order of their keys: equal documents are equal bytes.
 //! The digest of a document that someone else wrote is of the bytes received, never of bytes made here.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::ErrorKind;
 
@@ -71,4 +71,11 @@ pub fn from_bytes<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Er
         what: what.to_owned(),
         source,
     })
+}
+
+/// Reads `null` as the default.
+pub(super) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }

@@ -15,7 +15,8 @@ use super::media_type::MediaType;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageManifest {
-    /// Always 2.
+    /// Always 2; read as if it were where it isn't there.
+    #[serde(default = "super::index::schema_version")]
     pub schema_version: u32,
     /// The manifest's own type; some tools leave it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -25,7 +26,8 @@ pub struct ImageManifest {
     pub artifact_type: Option<String>,
     /// The image's config.
     pub config: Descriptor,
-    /// The layers, the base first.
+    /// The layers, the base first. Programs in Go write no layers as null, or leave the field out.
+    #[serde(default, deserialize_with = "json::or_default")]
     pub layers: Vec<Descriptor>,
     /// The manifest that this one speaks about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,6 +115,9 @@ mod tests {
                 true,
                 false,
             ),
+            (format!(r#"{config},"layers":null"#), true, false),
+            (config.clone(), true, false),
+            (r#""manifests":null"#.to_owned(), false, true),
             (r#""manifests":[],"layers":[]"#.to_owned(), false, false),
             (
                 r#""manifests":[],"layers":null,"config":null"#.to_owned(),

@@ -38,6 +38,18 @@ pub enum MediaType {
     Other(String),
 }
 
+/// Layers that may not be handed on: Docker's type and OCI's twin.
+const FOREIGN: &[(&str, &str)] = &[
+    (
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    ),
+    (
+        "application/vnd.docker.image.rootfs.foreign.diff.tar",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    ),
+];
+
 /// Every known media type and its name.
 const NAMES: &[(MediaType, &str)] = &[
     (
@@ -119,6 +131,10 @@ impl MediaType {
             Self::DockerLayerGzip => Self::LayerGzip,
             Self::DockerLayerTar => Self::LayerTar,
             Self::DockerLayerZstd => Self::LayerZstd,
+            Self::Other(name) => FOREIGN
+                .iter()
+                .find(|(docker, _)| docker == name)
+                .map_or_else(|| self.clone(), |(_, oci)| Self::Other((*oci).to_owned())),
             other => other.clone(),
         }
     }
@@ -133,6 +149,10 @@ impl MediaType {
             Self::LayerGzip => Self::DockerLayerGzip,
             Self::LayerTar => Self::DockerLayerTar,
             Self::LayerZstd => Self::DockerLayerZstd,
+            Self::Other(name) => FOREIGN.iter().find(|(_, oci)| oci == name).map_or_else(
+                || self.clone(),
+                |(docker, _)| Self::Other((*docker).to_owned()),
+            ),
             other => other.clone(),
         }
     }

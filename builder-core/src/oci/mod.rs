@@ -3,6 +3,7 @@
 //! Our own serde types instead of a crate's, for two reasons: the bytes must be the same in every run (every map is a
 //! `BTreeMap`), and fields that we don't know must survive a round trip.
 
+pub mod choose;
 pub mod config;
 pub mod descriptor;
 pub mod index;

@@ -1,22 +1,24 @@
 //! Proving who we are: Basic, and Bearer with tokens from a token server.
 //!
 //! Follows Docker's token authentication specification (with OAuth 2's refresh tokens) and RFC 7617. A challenge is
-//! learnt once a registry; tokens are kept by what they allow, and fetched again before they expire.
+//! learnt once a repository, because registries of many tenants name a realm for each; tokens are kept by what they
+//! allow, and fetched again before they expire.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io::Read as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use super::challenge::{self, Challenge};
-use super::error::{Error, Result, words};
+use super::encoding::basic;
+use super::error::{Error, Proof, Result};
 use super::place::Endpoint;
 use super::retry::Link;
-use crate::http::proxy::{is_loopback, split};
-use crate::http::{self, Body, Request, Response};
+use super::token;
+use crate::http::{self, Request, Response};
+
+/// So many scopes of a registry's own are kept a repository.
+const MAX_SCOPES: usize = 8;
 
 /// What proves who we are.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub enum Secret {
     IdentityToken(String),
     /// A token that the registry takes as it is.
     RegistryToken(String),
+    /// There is an entry for the registry, and it can't be used: requests go out without one, and a refusal says why.
+    Unusable(String),
 }
 
 /// Credentials, and where they came from.
@@ -43,12 +47,32 @@ pub struct Credentials {
     pub source: String,
 }
 
+impl Credentials {
+    /// Whether requests go out without a proof.
+    pub(crate) fn is_anonymous(found: Option<&Self>) -> bool {
+        found.is_none_or(|one| matches!(one.secret, Secret::Unusable(_)))
+    }
+
+    /// What an error tells of them.
+    pub(crate) fn proof(found: Option<&Self>) -> Proof {
+        match found {
+            None => Proof::Missing,
+            Some(Self {
+                secret: Secret::Unusable(why),
+                source,
+            }) => Proof::Unusable(format!("{source}: {why}")),
+            Some(one) => Proof::From(one.source.clone()),
+        }
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Password { .. } => "Password(…)",
             Self::IdentityToken(_) => "IdentityToken(…)",
             Self::RegistryToken(_) => "RegistryToken(…)",
+            Self::Unusable(_) => "Unusable(…)",
         })
     }
 }
@@ -62,13 +86,6 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// A token lives so long where its server doesn't say.
-const DEFAULT_LIFE: u64 = 60;
-/// A token is fetched anew so long before its end.
-const MARGIN: u64 = 10;
-/// Answers of token servers are small.
-const MAX_ANSWER: u64 = 1 << 20;
-
 /// How a registry wants it proven.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Scheme {
@@ -76,6 +93,8 @@ enum Scheme {
     Bearer {
         realm: String,
         service: Option<String>,
+        /// What the challenges asked for beside what we ask for: a gateway may know the repository by another name.
+        scopes: BTreeSet<String>,
     },
 }
 
@@ -84,21 +103,19 @@ struct Token {
     expires: Duration,
 }
 
+/// A server and a repository on it; the empty one is the server as a whole.
+type Key = (String, String);
+
+/// A server, its realm, and the scopes.
+type TokenKey = (String, String, Vec<String>);
+
 /// What is known of all registries so far.
 #[derive(Default)]
 pub(crate) struct Auth {
-    schemes: Mutex<BTreeMap<String, Scheme>>,
-    tokens: Mutex<BTreeMap<(String, Vec<String>), Token>>,
-}
-
-#[derive(Deserialize)]
-struct TokenAnswer {
-    #[serde(default)]
-    token: String,
-    #[serde(default)]
-    access_token: String,
-    #[serde(default)]
-    expires_in: Option<u64>,
+    schemes: Mutex<BTreeMap<Key, Scheme>>,
+    tokens: Mutex<BTreeMap<TokenKey, Token>>,
+    /// What `/v2/` of a server asks for, where it was asked.
+    fronts: Mutex<BTreeMap<String, Option<Scheme>>>,
 }
 
 /// What a token is asked for.
@@ -112,22 +129,40 @@ pub(crate) struct Wanted<'a> {
     pub(crate) action: &'static str,
 }
 
+impl Wanted<'_> {
+    fn key(&self) -> Key {
+        (self.endpoint.base.clone(), self.repository.to_owned())
+    }
+
+    fn secret(&self) -> Option<&Secret> {
+        let secret = self.credentials.map(|one| &one.secret);
+        secret.filter(|secret| !matches!(secret, Secret::Unusable(_)))
+    }
+}
+
 impl Auth {
     /// The value of the `Authorization` header, as far as the registry's wish is known.
     pub(crate) fn header(&self, link: &Link<'_>, wanted: &Wanted<'_>) -> Result<Option<String>> {
-        let schemes = self.schemes.lock().unwrap_or_else(PoisonError::into_inner);
-        let scheme = schemes.get(&wanted.endpoint.base).cloned();
-        drop(schemes);
-        match (scheme, wanted.credentials.map(|one| &one.secret)) {
+        let scheme = lock(&self.schemes).get(&wanted.key()).cloned();
+        match (scheme, wanted.secret()) {
             (None, _) => Ok(None),
             (Some(_), Some(Secret::RegistryToken(token))) => Ok(Some(format!("Bearer {token}"))),
             (Some(Scheme::Basic), Some(Secret::Password { username, password })) => {
                 Ok(Some(basic(username, password)))
             }
             (Some(Scheme::Basic), _) => Ok(None),
-            (Some(Scheme::Bearer { realm, service }), _) => self
-                .token(link, wanted, &realm, service.as_deref())
-                .map(|token| Some(format!("Bearer {token}"))),
+            (
+                Some(Scheme::Bearer {
+                    realm,
+                    service,
+                    scopes,
+                }),
+                _,
+            ) => {
+                let scopes = union(wanted.scopes, &scopes);
+                let token = self.token(link, wanted, &realm, service.as_deref(), &scopes)?;
+                Ok(Some(format!("Bearer {token}")))
+            }
         }
     }
 
@@ -138,28 +173,64 @@ impl Auth {
         response: &Response,
         sent: Option<&str>,
     ) -> Result<bool> {
-        let key = (wanted.endpoint.base.clone(), wanted.scopes.to_vec());
-        let refused = sent.and_then(|sent| sent.strip_prefix("Bearer "));
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another thread may have fetched a newer one meanwhile.
-        if tokens
-            .get(&key)
-            .is_some_and(|token| Some(token.value.as_str()) == refused)
-        {
-            tokens.remove(&key);
+        if let Some(refused) = sent.and_then(|sent| sent.strip_prefix("Bearer ")) {
+            // Another thread may have fetched a newer one meanwhile: only the refused one goes.
+            lock(&self.tokens).retain(|_, token| token.value != refused);
         }
-        drop(tokens);
-        let challenges: Vec<Challenge> = response
-            .all("www-authenticate")
-            .flat_map(challenge::parse)
-            .collect();
-        let Some(scheme) = choose(&wanted.endpoint.registry, &challenges)? else {
+        let Some(scheme) = challenged(wanted, response)? else {
             return Ok(false);
         };
+        Ok(self.keep(wanted, scheme, sent))
+    }
+
+    /// Keeps what a repository asks for. Whether it is worth trying again.
+    fn keep(&self, wanted: &Wanted<'_>, mut scheme: Scheme, sent: Option<&str>) -> bool {
+        let mut schemes = lock(&self.schemes);
+        if let (
+            Scheme::Bearer { realm, scopes, .. },
+            Some(Scheme::Bearer {
+                realm: before,
+                scopes: earlier,
+                ..
+            }),
+        ) = (&mut scheme, schemes.get(&wanted.key()))
+            && realm == before
+            && earlier.len() < MAX_SCOPES
+        {
+            scopes.extend(earlier.iter().cloned());
+        }
         let is_basic = scheme == Scheme::Basic;
-        let mut schemes = self.schemes.lock().unwrap_or_else(PoisonError::into_inner);
-        schemes.insert(wanted.endpoint.base.clone(), scheme);
-        Ok(!is_basic || wanted.credentials.is_some() && sent.is_none())
+        schemes.insert(wanted.key(), scheme);
+        !is_basic || wanted.secret().is_some() && sent.is_none()
+    }
+
+    /// Asks `/v2/` what it wants, once a server, after a request without a proof was refused without a challenge.
+    /// Registries that hide what is private answer so. Whether the request is worth trying again.
+    pub(crate) fn ask_front(&self, link: &Link<'_>, wanted: &Wanted<'_>) -> Result<bool> {
+        let base = &wanted.endpoint.base;
+        if wanted.secret().is_none() || lock(&self.schemes).contains_key(&wanted.key()) {
+            return Ok(false);
+        }
+        let known = lock(&self.fronts).get(base).cloned();
+        let scheme = match known {
+            Some(known) => known,
+            None => {
+                let mut request = Request::new("GET", format!("{base}/v2/"));
+                request.trust.registry = Some(wanted.endpoint.host());
+                request.connect_within = wanted.endpoint.patience();
+                let response = link
+                    .send_times(&request, wanted.endpoint.attempts())
+                    .map(|(response, _)| response)
+                    .map_err(|error| error.of_registry(&wanted.endpoint.registry))?;
+                let scheme = match response.status {
+                    401 => challenged(wanted, &response)?,
+                    _ => None,
+                };
+                lock(&self.fronts).insert(base.clone(), scheme.clone());
+                scheme
+            }
+        };
+        Ok(scheme.is_some_and(|scheme| self.keep(wanted, scheme, None)))
     }
 
     fn token(
@@ -168,45 +239,62 @@ impl Auth {
         wanted: &Wanted<'_>,
         realm: &str,
         service: Option<&str>,
+        scopes: &[String],
     ) -> Result<String> {
-        let key = (wanted.endpoint.base.clone(), wanted.scopes.to_vec());
+        let base = wanted.endpoint.base.clone();
+        let key = (base, realm.to_owned(), scopes.to_vec());
         // Held while the token is fetched: threads that want the same one wait for it.
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tokens = lock(&self.tokens);
         let now = link.clock.elapsed();
         if let Some(token) = tokens.get(&key).filter(|token| token.expires > now) {
             return Ok(token.value.clone());
         }
-        refuse_plain(realm, wanted.endpoint)?;
-        let request = request(realm, service, wanted);
-        let response = link
-            .send(&request)
-            .map_err(|error| error.of_registry(&wanted.endpoint.registry))?;
-        let answer = read(response, wanted)?;
-        let value = if answer.token.is_empty() {
-            answer.access_token
-        } else {
-            answer.token
-        };
-        if value.is_empty() {
-            return Err(nonsense(wanted, "without a token"));
-        }
-        let life = answer.expires_in.unwrap_or(DEFAULT_LIFE).max(DEFAULT_LIFE);
-        let expires = now + Duration::from_secs(life - MARGIN);
+        refuse_plain(realm, link, wanted)?;
+        let answer = token::fetch(link, wanted, realm, service, scopes)?;
         let token = Token {
-            value: value.clone(),
-            expires,
+            value: answer.value.clone(),
+            expires: now.saturating_add(answer.life),
         };
         tokens.insert(key, token);
-        Ok(value)
+        Ok(answer.value)
     }
 }
 
-fn nonsense(wanted: &Wanted<'_>, problem: &'static str) -> Error {
-    Error::Nonsense {
-        registry: wanted.endpoint.registry.clone(),
-        verb: "the request for a token",
-        problem,
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is asked for, and what the challenges asked for beyond it, each once.
+fn union(asked: &[String], challenged: &BTreeSet<String>) -> Vec<String> {
+    let mut scopes = asked.to_vec();
+    for scope in challenged {
+        if !scopes.iter().any(|known| covers(known, scope)) {
+            scopes.push(scope.clone());
+        }
     }
+    scopes
+}
+
+/// Whether one scope, `TYPE:NAME:ACTION,…`, allows all that another one does.
+fn covers(known: &str, scope: &str) -> bool {
+    let (Some((what, has)), Some((other, wants))) =
+        (known.rsplit_once(':'), scope.rsplit_once(':'))
+    else {
+        return known == scope;
+    };
+    what == other
+        && wants
+            .split(',')
+            .all(|one| has.split(',').any(|own| own == one))
+}
+
+/// What a 401 asks for.
+fn challenged(wanted: &Wanted<'_>, response: &Response) -> Result<Option<Scheme>> {
+    let challenges: Vec<Challenge> = response
+        .all("www-authenticate")
+        .flat_map(challenge::parse)
+        .collect();
+    choose(&wanted.endpoint.registry, &challenges)
 }
 
 /// The best scheme that we can answer.
@@ -215,9 +303,11 @@ fn choose(registry: &str, challenges: &[Challenge]) -> Result<Option<Scheme>> {
         .iter()
         .filter(|one| one.scheme == "bearer")
         .find_map(|one| {
+            let scopes = one.get("scope").unwrap_or_default().split_whitespace();
             Some(Scheme::Bearer {
                 realm: one.get("realm")?.to_owned(),
                 service: one.get("service").map(str::to_owned),
+                scopes: scopes.take(MAX_SCOPES).map(str::to_owned).collect(),
             })
         });
     let basic = challenges
@@ -237,12 +327,19 @@ fn choose(registry: &str, challenges: &[Challenge]) -> Result<Option<Scheme>> {
     }
 }
 
-/// Passwords go to a token server over TLS, or stay on this machine, or where the registry itself speaks plain HTTP.
-fn refuse_plain(realm: &str, endpoint: &Endpoint) -> Result<()> {
+/// What proves who we are goes to a token server over TLS, stays on this machine, or goes where the user allowed plain
+/// HTTP: to a host named insecure, and to the registry itself where that speaks it. Without a proof there is nothing to
+/// lose at the token server of such a registry.
+fn refuse_plain(realm: &str, link: &Link<'_>, wanted: &Wanted<'_>) -> Result<()> {
     let (scheme, authority) = http::authority(realm);
+    let (own_scheme, own) = http::authority(&wanted.endpoint.base);
+    let own_is_plain = own_scheme == "http";
     let fine = match scheme.as_str() {
         "https" => true,
-        "http" => is_loopback(split(&authority).0) || endpoint.base.starts_with("http://"),
+        "http" => {
+            link.may_be_plain(&authority)
+                || own_is_plain && (own == authority || wanted.secret().is_none())
+        }
         _ => false,
     };
     if fine {
@@ -254,120 +351,27 @@ fn refuse_plain(realm: &str, endpoint: &Endpoint) -> Result<()> {
     })
 }
 
-/// A GET with one `scope` parameter for each scope, or OAuth's POST for a refresh token.
-fn request(realm: &str, service: Option<&str>, wanted: &Wanted<'_>) -> Request {
-    let secret = wanted.credentials.map(|credentials| &credentials.secret);
-    let mut fields: Vec<(&str, String)> = Vec::new();
-    fields.extend(service.map(|service| ("service", service.to_owned())));
-    if let Some(Secret::IdentityToken(token)) = secret {
-        fields.extend([
-            ("grant_type", "refresh_token".to_owned()),
-            ("client_id", "rbuild".to_owned()),
-            ("refresh_token", token.clone()),
-        ]);
-        if !wanted.scopes.is_empty() {
-            fields.push(("scope", wanted.scopes.join(" ")));
-        }
-        return Request::new("POST", realm)
-            .with_header("Content-Type", "application/x-www-form-urlencoded")
-            .with_body(Body::Bytes(encode(&fields).into_bytes()));
-    }
-    let scopes = wanted.scopes.iter();
-    fields.extend(scopes.map(|scope| ("scope", scope.clone())));
-    if let Some(Secret::Password { username, .. }) = secret {
-        fields.push(("account", username.clone()));
-    }
-    let joint = if realm.contains('?') { '&' } else { '?' };
-    let request = Request::new("GET", format!("{realm}{joint}{}", encode(&fields)));
-    match secret {
-        Some(Secret::Password { username, password }) => {
-            request.with_header("Authorization", basic(username, password))
-        }
-        _ => request,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn read(mut response: Response, wanted: &Wanted<'_>) -> Result<TokenAnswer> {
-    let mut body = Vec::new();
-    // A broken answer is no JSON.
-    let _ = (&mut response.body).take(MAX_ANSWER).read_to_end(&mut body);
-    if response.status == 200 {
-        return serde_json::from_slice(&body)
-            .map_err(|_| nonsense(wanted, "with something that is no token"));
-    }
-    let registry = wanted.endpoint.registry.clone();
-    let detail = words(&body).1;
-    Err(match response.status {
-        400 | 401 | 403 | 404 => Error::Denied {
-            registry,
-            repository: wanted.repository.to_owned(),
-            action: wanted.action,
-            credentials: wanted.credentials.map(|one| one.source.clone()),
-            detail,
-        },
-        429 => Error::RateLimited {
-            registry,
-            after: super::retry::retry_after(&response),
-            anonymous: wanted.credentials.is_none(),
-        },
-        status => Error::Status {
-            registry,
-            verb: "the request for a token",
-            status,
-            detail,
-        },
-    })
-}
-
-fn basic(username: &str, password: &str) -> String {
-    format!(
-        "Basic {}",
-        base64(format!("{username}:{password}").as_bytes())
-    )
-}
-
-/// RFC 4648, section 4.
-pub fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for digit in 0..4 {
-            if digit <= chunk.len() {
-                let value = bits >> (18 - 6 * digit) & 63;
-                text.push(char::from(ALPHABET[value as usize]));
-            } else {
-                text.push('=');
-            }
+    #[test]
+    fn a_challenge_adds_what_was_not_asked_for() {
+        let asked = ["repository:a/b:pull,push".to_owned()];
+        for (challenged, expected) in [
+            (&[][..], &["repository:a/b:pull,push"][..]),
+            (&["repository:a/b:pull"], &["repository:a/b:pull,push"]),
+            (
+                &["repository:b:pull"],
+                &["repository:a/b:pull,push", "repository:b:pull"],
+            ),
+            (
+                &["repository:a/b:delete", "odd"],
+                &["repository:a/b:pull,push", "odd", "repository:a/b:delete"],
+            ),
+        ] {
+            let challenged = challenged.iter().map(|one| (*one).to_owned()).collect();
+            assert_eq!(union(&asked, &challenged), expected, "{challenged:?}");
         }
     }
-    text
-}
-
-/// `name=value&…`, percent-encoded (RFC 3986, section 2.1).
-pub(crate) fn encode(fields: &[(&str, String)]) -> String {
-    let fields: Vec<String> = fields
-        .iter()
-        .map(|(name, value)| format!("{name}={}", percent(value)))
-        .collect();
-    fields.join("&")
-}
-
-/// One upper-case hexadecimal digit.
-fn hex(nibble: u8) -> char {
-    char::from(b"0123456789ABCDEF"[usize::from(nibble)])
-}
-
-fn percent(value: &str) -> String {
-    let mut text = String::new();
-    for byte in value.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                text.push(char::from(byte));
-            }
-            other => text.extend(['%', hex(other >> 4), hex(other & 15)]),
-        }
-    }
-    text
 }

@@ -1,10 +1,13 @@
 //! A blob as it arrives: verified, and resumed where the connection breaks.
 //!
 //! Follows RFC 9110, section 14 (ranges). A server that ignores the range sends all again, and what we have is skipped.
+//! What the registry doesn't have and the descriptor says where to get, as for layers that may not be handed on, is
+//! fetched from there.
 
 use std::io::{self, Read};
 
 use super::Registry;
+use super::document::is_packed;
 use super::error::{Error, Result};
 use super::place::Place;
 use super::retry::{ATTEMPTS, backoff};
@@ -30,6 +33,10 @@ pub(crate) struct BlobReader<'r> {
     /// Breaks since a byte came.
     breaks: u32,
     ended: bool,
+    /// Where else it is read from, instead of the registry.
+    elsewhere: Option<String>,
+    /// Whether it comes packed on the way: then no range of what it unpacks to can be asked for.
+    packed: bool,
 }
 
 impl<'r> BlobReader<'r> {
@@ -50,14 +57,33 @@ impl<'r> BlobReader<'r> {
             told: 0,
             breaks: 0,
             ended: false,
+            elsewhere: None,
+            packed: false,
         };
-        reader.connect()?;
-        Ok(reader)
+        let mut found = reader.connect();
+        for url in blob.urls.iter().flatten() {
+            if !matches!(found, Err(Error::UnknownBlob { .. })) {
+                break;
+            }
+            reader.elsewhere = Some(url.clone());
+            if reader.connect().is_ok() {
+                found = Ok(());
+            }
+        }
+        found.map(|()| reader)
+    }
+
+    fn ask(&self) -> Result<Response> {
+        let from = if self.packed { 0 } else { self.done };
+        let (place, digest) = (&self.place, &self.blob.digest);
+        match &self.elsewhere {
+            Some(url) => self.registry.get_elsewhere(place, url, digest, from),
+            None => self.registry.get_blob(place, digest, from),
+        }
     }
 
     fn connect(&mut self) -> Result<()> {
-        let digest = &self.blob.digest;
-        let response = self.registry.get_blob(&self.place, digest, self.done)?;
+        let response = self.ask()?;
         let start = match response.status {
             206 => range_start(&response).unwrap_or(self.done),
             _ => 0,
@@ -66,6 +92,9 @@ impl<'r> BlobReader<'r> {
             .header("content-length")
             .and_then(|length| length.parse().ok());
         let whole: Option<u64> = length.map(|length: u64| start.saturating_add(length));
+        // Some label what is packed anyway: a blob whose length is the body's is the body.
+        self.packed = is_packed(&response) && whole != Some(self.blob.size);
+        let whole = whole.filter(|_| !self.packed);
         if let Some(found) = whole.filter(|whole| *whole > self.blob.size) {
             return Err(self.wrong_size(found));
         }
@@ -77,6 +106,9 @@ impl<'r> BlobReader<'r> {
             });
         }
         let mut body = response.body;
+        if self.packed {
+            body = Box::new(flate2::read::MultiGzDecoder::new(body));
+        }
         let skip = self.done - start;
         if skip > 0 {
             // What breaks here breaks again at the next read.

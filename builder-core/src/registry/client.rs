@@ -1,17 +1,19 @@
 //! One request a function, with its credentials; what the answers mean.
 //!
-//! Follows the OCI distribution specification, "Endpoints". A 401 is answered once with what it asks for.
+//! Follows the OCI distribution specification, "Endpoints". A 401 is answered once with what it asks for; so is a
+//! refusal of an anonymous request where only `/v2/` says what it wants.
 
 use std::io::Read as _;
 use std::time::Duration;
 
 use super::Registry;
-use super::auth::Wanted;
-use super::error::{Error, Result, words};
+use super::auth::{Credentials, Wanted};
+use super::error::{Error, Result};
 use super::place::Place;
-use super::retry;
+use super::retry::{self, Link};
+use super::words::words;
 use crate::digest::Digest;
-use crate::http::{self, Body, Request, Response};
+use crate::http::{self, Body, Request, Response, Url};
 use crate::oci::MediaType;
 
 /// Documents are small; a larger one is refused.
@@ -84,7 +86,15 @@ pub(crate) enum Sent {
 impl Registry<'_> {
     /// Sends a request with credentials, again and again where that may help.
     pub(crate) fn call(&self, call: &Call<'_>, request: &Request) -> Result<Response> {
-        self.authorised(call, request, &|request| self.link.send(request))
+        self.call_to(call, request).map(|(response, _)| response)
+    }
+
+    /// The same, with the URL that answered in the end.
+    pub(crate) fn call_to(&self, call: &Call<'_>, request: &Request) -> Result<(Response, String)> {
+        let attempts = call.place.endpoint.attempts();
+        self.authorised(call, request, &|request| {
+            self.link.send_times(request, attempts)
+        })
     }
 
     /// Sends a request with credentials; what may pass is the caller's to repeat.
@@ -95,20 +105,16 @@ impl Registry<'_> {
         request: &Request,
         sent: &dyn Fn(u64),
     ) -> Result<Sent> {
-        let answer = self.authorised(call, request, &|request| match self
-            .link
-            .once(request, sent)?
-        {
-            Err(error @ http::Error::Unreachable { .. }) => Err(Error::Http(error)),
-            other => Ok(other?),
+        let answer = self.authorised(call, request, &|request| {
+            self.link.once(request, sent)?.map_err(Error::Http)
         });
         match answer {
-            Ok(response) if retry::is_temporary(response.status) => {
+            Ok((response, _)) if retry::is_temporary(response.status) => {
                 let after = retry::retry_after(&response);
                 Ok(Sent::Later(self.refusal(call, verb, response), after))
             }
-            Ok(response) => Ok(Sent::Answered(response)),
-            Err(error @ Error::Unreachable { .. }) => Ok(Sent::Later(error, None)),
+            Ok((response, _)) => Ok(Sent::Answered(response)),
+            Err(error) if error.may_pass() => Ok(Sent::Later(error, None)),
             Err(error) => Err(error),
         }
     }
@@ -117,13 +123,16 @@ impl Registry<'_> {
         &self,
         call: &Call<'_>,
         request: &Request,
-        send: &dyn Fn(&Request) -> Result<Response>,
-    ) -> Result<Response> {
+        send: &dyn Fn(&Request) -> Result<(Response, String)>,
+    ) -> Result<(Response, String)> {
         let endpoint = &call.place.endpoint;
         let name = |error: Error| error.of_registry(&endpoint.registry);
+        let mut request = request.clone();
+        request.trust.registry = Some(endpoint.host());
+        request.connect_within = endpoint.patience();
         if http::authority(&request.url) != http::authority(&endpoint.base) {
             // An upload that continues elsewhere: what proves who we are stays here.
-            return send(request).map_err(name);
+            return send(&request).map_err(name);
         }
         let credentials = (self.credentials)(&call.place.reference);
         let scopes = call.scopes();
@@ -144,10 +153,19 @@ impl Registry<'_> {
             if let Some(value) = &header {
                 request = request.with_header("Authorization", value);
             }
-            let response = send(&request).map_err(name)?;
-            let again = response.status == 401 && !asked_again;
-            if !again || !self.auth.learn(&wanted, &response, header.as_deref())? {
-                return Ok(response);
+            let (response, url) = send(&request).map_err(name)?;
+            let mut again = response.status == 401
+                && !asked_again
+                && self.auth.learn(&wanted, &response, header.as_deref())?;
+            if !again
+                && !asked_again
+                && header.is_none()
+                && matches!(response.status, 401 | 403 | 404)
+            {
+                again = self.auth.ask_front(&self.link, &wanted)?;
+            }
+            if !again {
+                return Ok((response, url));
             }
             asked_again = true;
         }
@@ -163,7 +181,8 @@ impl Registry<'_> {
         let mut body = Vec::new();
         // The status says enough where the words don't come.
         let _ = (&mut response.body).take(MAX_WORDS).read_to_end(&mut body);
-        let (codes, detail) = words(&body);
+        let body = super::document::decoded(&response, body);
+        let (codes, detail) = words(&response, &body);
         let registry = call.place.endpoint.registry.clone();
         let credentials = (self.credentials)(&call.place.reference);
         let says = |code: &str| codes.iter().any(|one| one.eq_ignore_ascii_case(code));
@@ -171,12 +190,14 @@ impl Registry<'_> {
             429 => Error::RateLimited {
                 registry,
                 after: retry::retry_after(&response),
-                anonymous: credentials.is_none(),
+                anonymous: Credentials::is_anonymous(credentials.as_ref()),
+                mirrors: Vec::new(),
             },
             _ if says("TOOMANYREQUESTS") => Error::RateLimited {
                 registry,
                 after: retry::retry_after(&response),
-                anonymous: credentials.is_none(),
+                anonymous: Credentials::is_anonymous(credentials.as_ref()),
+                mirrors: Vec::new(),
             },
             401 | 403 => Error::Denied {
                 registry,
@@ -185,7 +206,7 @@ impl Registry<'_> {
                     _ => call.place.repository.clone(),
                 },
                 action: call.action.words(),
-                credentials: credentials.map(|credentials| credentials.source),
+                proof: Credentials::proof(credentials.as_ref()),
                 detail,
             },
             status => Error::Status {
@@ -282,27 +303,66 @@ impl Registry<'_> {
     }
 }
 
-/// Where an upload that was begun goes on: the answer's Location, never from TLS to plain HTTP.
-pub(crate) fn location(place: &Place, url: &str, response: &Response) -> Result<String> {
-    let base = &place.endpoint.base;
-    let Some(location) = response.header("location") else {
-        return Err(Error::Nonsense {
-            registry: place.endpoint.registry.clone(),
-            verb: "the beginning of an upload",
-            problem: "without a Location",
-        });
+impl Registry<'_> {
+    /// Asks for a blob at a place outside of the registry that its descriptor names. Nothing that proves who we are goes
+    /// there, and the digest decides what it is.
+    pub(crate) fn get_elsewhere(
+        &self,
+        place: &Place,
+        url: &str,
+        digest: &Digest,
+        from: u64,
+    ) -> Result<Response> {
+        let mut request = Request::new("GET", url);
+        request.trust.registry = Some(place.endpoint.host());
+        if from > 0 {
+            request = request.with_header("Range", format!("bytes={from}-"));
+        }
+        let response = self.link.send(&request)?;
+        match response.status {
+            200 | 206 => Ok(response),
+            _ => Err(Error::UnknownBlob {
+                registry: http::authority(url).1,
+                repository: place.repository.clone(),
+                digest: *digest,
+            }),
+        }
+    }
+}
+
+/// Where an upload that was begun goes on: the Location of the answer that `url` gave, never from TLS to plain HTTP of a
+/// host that is not named as insecure.
+pub(crate) fn location(
+    link: &Link<'_>,
+    place: &Place,
+    url: &str,
+    response: &Response,
+) -> Result<String> {
+    let nonsense = |problem| Error::Nonsense {
+        registry: place.endpoint.registry.clone(),
+        verb: "the beginning of an upload",
+        problem,
     };
-    let next = http::join(url, location);
-    if !base.starts_with("https://") || !next.starts_with("http://") {
-        return Ok(next);
+    let here = Url::parse(url).ok_or_else(|| nonsense("from a place that is no URL"))?;
+    let location = response
+        .header("location")
+        .ok_or_else(|| nonsense("without a Location"))?;
+    let next = here
+        .join(location)
+        .ok_or_else(|| nonsense("with a Location that is no URL"))?;
+    if !here.is_tls() || next.is_tls() {
+        return Ok(next.to_string());
     }
     // A proxy in front that forgot to say that it speaks TLS.
-    let upgraded = next.replacen("http://", "https://", 1);
-    if http::authority(&upgraded) == http::authority(base) {
-        return Ok(upgraded);
+    let upgraded = next.clone().with_scheme("https");
+    if upgraded.is_same_server(&here) {
+        return Ok(upgraded.to_string());
+    }
+    if link.may_be_plain(&next.authority()) {
+        return Ok(next.to_string());
     }
     Err(Error::PlainHttp {
-        registry: http::authority(&next).1,
-        url: http::for_message(&next),
+        registry: next.authority(),
+        url: http::for_message(&next.to_string()),
     })
 }

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::digest::Digest;
-use crate::error::ErrorKind;
 use crate::http;
 use crate::oci::json;
 use crate::store;
@@ -44,8 +43,8 @@ pub enum Error {
         repository: String,
         /// `pulling from`, `pushing to`, `login to`.
         action: &'static str,
-        /// Where the credentials came from; none where there were none.
-        credentials: Option<String>,
+        /// What was sent to prove who we are.
+        proof: Proof,
         /// The registry's own words.
         detail: Option<String>,
     },
@@ -74,8 +73,38 @@ pub enum Error {
         registry: String,
         /// When to come back.
         after: Option<Duration>,
-        /// Whether there were credentials.
+        /// Whether there were no credentials.
         anonymous: bool,
+        /// The mirrors that were asked before, each with what it said.
+        mirrors: Vec<String>,
+    },
+    /// Something else than a registry answers.
+    #[error(
+        "registry `{registry}` answered {verb} with a web page (HTML): it is no registry, or something in front of it answers in its place"
+    )]
+    WebPage {
+        /// Host and port.
+        registry: String,
+        /// What was asked for.
+        verb: &'static str,
+        /// The page's title.
+        detail: Option<String>,
+    },
+    /// A body that is larger than the registry, or something in front of it, takes.
+    #[error(
+        "registry `{registry}` takes no blob of {size} bytes: `{digest}` is too large (status {status})"
+    )]
+    TooLarge {
+        /// Host and port.
+        registry: String,
+        /// The blob.
+        digest: Digest,
+        /// Its bytes.
+        size: u64,
+        /// The status code.
+        status: u16,
+        /// The registry's own words.
+        detail: Option<String>,
     },
     /// An answer that means failure.
     #[error("registry `{registry}` answered {verb} with status {status}")]
@@ -215,6 +244,17 @@ pub enum Error {
 /// The result of the registry room's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// What was sent to prove who we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing was found.
+    Missing,
+    /// What was found there: a file, a variable, a helper.
+    From(String),
+    /// What was found could not be used: where it is, and why.
+    Unusable(String),
+}
+
 impl Error {
     /// Gives a failed connection the name of the registry.
     pub(crate) fn of_registry(self, name: &str) -> Self {
@@ -223,167 +263,26 @@ impl Error {
             Self::Http(source @ http::Error::Certificate { .. }) => {
                 Self::Certificate { registry, source }
             }
+            Self::Http(http::Error::Downgrade { url, .. }) => {
+                let registry = http::authority(&url).1;
+                Self::PlainHttp { registry, url }
+            }
             Self::Http(
-                source @ (http::Error::Unreachable { .. } | http::Error::TooManyRedirects { .. }),
+                source @ (http::Error::Unreachable { .. }
+                | http::Error::NoTls { .. }
+                | http::Error::Handshake { .. }
+                | http::Error::Proxy { .. }
+                | http::Error::TooManyRedirects { .. }),
             ) => Self::Unreachable { registry, source },
             other => other,
         }
     }
 
-    /// The remedy.
-    fn help(&self) -> Option<String> {
-        let text = match self {
-            Self::Unreachable { registry, .. } => format!(
-                "check the name and the network; a registry that speaks plain HTTP is named with `--insecure-registry {registry}`"
-            ),
-            Self::Certificate { source, .. } if source.to_string().contains("CaUsedAsEndEntity") => {
-                "the server shows the certificate of a CA as its own; give it one that the CA signed, or make it with `basicConstraints=CA:FALSE`".to_owned()
-            }
-            Self::Certificate { registry, .. } => format!(
-                "put its CA into `/etc/docker/certs.d/{registry}/ca.crt` or `~/.config/containers/certs.d/{registry}/ca.crt`, or name a file of CAs in SSL_CERT_FILE"
-            ),
-            Self::Denied {
-                registry,
-                credentials,
-                ..
-            } => match credentials {
-                Some(_) => format!(
-                    "check that the repository exists and that this user may use it, or type `rbuild login {registry}`"
-                ),
-                None => format!("type `rbuild login {registry}`"),
-            },
-            Self::UnknownManifest { .. } => {
-                "check the spelling of repository and tag, and that the image was pushed; a private registry stands in front of the name: `registry.example.com/team/app:1`".to_owned()
-            }
-            Self::RateLimited {
-                registry,
-                anonymous: true,
-                ..
-            } => format!(
-                "type `rbuild login {registry}`: who is known may ask more often; or use a mirror with `--registry-mirror`"
-            ),
-            Self::RateLimited { .. } => {
-                "try again later, or use a mirror with `--registry-mirror`".to_owned()
-            }
-            Self::WrongDigest { .. } | Self::WrongSize { .. } => {
-                "try again; if it happens twice, the registry or a proxy changes the bytes".to_owned()
-            }
-            Self::Broken { .. } => "try again; what came so far was dropped".to_owned(),
-            Self::Schema1 { .. } => {
-                "push the image again with a newer tool, or choose a newer tag".to_owned()
-            }
-            Self::NoPlatform { .. } => "choose one of them with `--platform`".to_owned(),
-            Self::Foreign { .. } => "name an image: charts and other artifacts have no layers to build on".to_owned(),
-            Self::Contradiction { .. } => {
-                "tools would disagree about what it is; have the image pushed anew".to_owned()
-            }
-            Self::PlainHttp { registry, .. } => {
-                format!("if that is meant so, add `--insecure-registry {registry}`")
-            }
-            Self::NoOrigin { .. } => "pull or build the image again".to_owned(),
-            Self::UnknownBlob { .. } => {
-                "the registry has lost a part of the image; push it there again".to_owned()
-            }
-            _ => return None,
-        };
-        Some(text)
-    }
-
-    /// Facts beside the message.
-    fn notes(&self) -> Vec<String> {
-        let said = |detail: &Option<String>| {
-            detail
-                .iter()
-                .map(|detail| format!("the registry says: {detail}"))
-                .collect()
-        };
+    /// Whether it may work the next time.
+    pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::Denied {
-                credentials,
-                detail,
-                ..
-            } => {
-                let used = match credentials {
-                    Some(source) => format!("the credentials are from {source}"),
-                    None => "no credentials were found for it".to_owned(),
-                };
-                let mut notes = vec![used];
-                notes.extend::<Vec<String>>(said(detail));
-                notes
-            }
-            Self::UnknownManifest { detail, .. } | Self::Status { detail, .. } => said(detail),
-            Self::RateLimited {
-                after: Some(after), ..
-            } => vec![format!("it may be asked again in {} s", after.as_secs())],
-            Self::NoPlatform { offered, .. } => vec![format!("it has {}", offered.join(", "))],
-            _ => Vec::new(),
+            Self::Unreachable { source, .. } | Self::Http(source) => super::retry::may_pass(source),
+            _ => false,
         }
     }
-}
-
-impl From<Error> for crate::Error {
-    fn from(error: Error) -> Self {
-        let (help, notes) = (error.help(), error.notes());
-        let message = match &error {
-            Error::Denied {
-                registry,
-                repository,
-                action,
-                ..
-            } if repository.is_empty() => format!("registry `{registry}` denies the {action}"),
-            _ => error.to_string(),
-        };
-        let kind = match &error {
-            Error::Interrupted => ErrorKind::Interrupted,
-            Error::NoPlatform { .. }
-            | Error::Schema1 { .. }
-            | Error::Contradiction { .. }
-            | Error::Foreign { .. } => ErrorKind::BaseImage,
-            Error::Io { .. } => ErrorKind::Store,
-            _ => ErrorKind::Registry,
-        };
-        let converted = match error {
-            Error::Store(source) => return source.into(),
-            Error::Document(source) => return source.into(),
-            Error::Unreachable { source, .. } | Error::Certificate { source, .. } => {
-                Self::new(kind, message).with_source(source)
-            }
-            Error::Io { source, .. } => Self::new(kind, message).with_source(source),
-            _ => Self::new(kind, message),
-        };
-        let converted = notes.into_iter().fold(converted, Self::with_note);
-        match help {
-            Some(help) => converted.with_help(help),
-            None => converted,
-        }
-    }
-}
-
-/// The words of a failed answer: `code: message` of the first errors, on one line, shortened.
-pub(crate) fn words(body: &[u8]) -> (Vec<String>, Option<String>) {
-    let document: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let errors = document["errors"].as_array().cloned().unwrap_or_default();
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let codes = errors.iter().map(|error| text(&error["code"])).collect();
-    let mut said: Vec<String> = errors
-        .iter()
-        .map(|error| {
-            let parts = [text(&error["code"]).to_lowercase(), text(&error["message"])];
-            parts.join(": ").trim_matches([':', ' ']).to_owned()
-        })
-        .collect();
-    if said.is_empty() {
-        // A token server's answer, or OAuth's.
-        for key in ["error_description", "details", "message", "error"] {
-            said.extend(document[key].as_str().map(str::to_owned));
-        }
-        said.truncate(1);
-    }
-    let clean: String = said
-        .join("; ")
-        .chars()
-        .map(|one| if one.is_control() { ' ' } else { one })
-        .take(300)
-        .collect();
-    (codes, Some(clean).filter(|text| !text.is_empty()))
 }

@@ -8,25 +8,37 @@ pub mod auth;
 mod blob_reader;
 mod challenge;
 mod client;
+mod document;
+mod encoding;
 pub mod error;
+mod insecure;
+mod kind;
 mod place;
 mod pull;
 mod push;
+mod remedy;
 pub mod retry;
 mod source;
+mod token;
+mod upload;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use auth::{Credentials, Secret};
 pub use client::MAX_DOCUMENT_BYTES;
+pub use encoding::base64;
 pub use error::{Error, Result};
 pub use push::Pushed;
+pub use words::clean;
 
 use crate::event::{Event, EventSink};
-use crate::http::Transport;
+use crate::http::{Transport, for_message};
 use crate::interrupt::Interrupt;
 use crate::reference::Reference;
 use auth::Auth;
+use insecure::Insecure;
 use place::{Place, Schemes};
 use retry::{Clock, Link};
 
@@ -71,6 +83,8 @@ pub struct Registry<'a> {
     events: &'a dyn EventSink,
     schemes: Schemes,
     auth: Auth,
+    /// Mirrors that failed, each with what is said of it.
+    failed: Mutex<BTreeMap<String, String>>,
 }
 
 impl std::fmt::Debug for Registry<'_> {
@@ -96,12 +110,14 @@ impl<'a> Registry<'a> {
                 transport,
                 clock,
                 interrupt,
+                insecure: Insecure(&options.insecure),
             },
             credentials,
             options,
             events,
             schemes: Schemes::default(),
             auth: Auth::default(),
+            failed: Mutex::default(),
         }
     }
 
@@ -112,9 +128,7 @@ impl<'a> Registry<'a> {
 
     /// The repository of a reference on its own registry.
     fn home(&self, reference: &Reference) -> Result<Place> {
-        let endpoint = self
-            .schemes
-            .endpoint(&self.link, self.options, reference.registry())?;
+        let endpoint = self.schemes.endpoint(&self.link, reference.registry())?;
         Ok(Place {
             endpoint,
             repository: reference.repository().to_owned(),
@@ -122,7 +136,8 @@ impl<'a> Registry<'a> {
         })
     }
 
-    /// Calls `ask` with the mirrors of a registry and then with the registry itself, until one has an answer.
+    /// Calls `ask` with the mirrors of a registry and then with the registry itself, until one has an answer. A mirror
+    /// that fails is said to once, and left alone from then on; one that merely lacks something is asked again.
     fn first<T>(
         &self,
         reference: &Reference,
@@ -130,25 +145,62 @@ impl<'a> Registry<'a> {
     ) -> Result<T> {
         let mirrors = self.options.mirrors.get(reference.registry());
         for mirror in mirrors.into_iter().flatten() {
-            let Ok(endpoint) = self.schemes.mirror(&self.link, self.options, mirror) else {
+            if self.failed().contains_key(mirror) {
                 continue;
-            };
-            let name = format!("{}/{}", endpoint.registry, reference.repository());
-            let Ok(looked_up) = name.parse() else {
-                continue;
-            };
-            let place = Place {
-                endpoint,
-                repository: reference.repository().to_owned(),
-                reference: looked_up,
-            };
-            match ask(&place) {
+            }
+            let place = self.mirror_place(reference, mirror);
+            match place.and_then(|place| ask(&place)) {
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
-                Err(_) => {}
+                Err(error) => self.note_failure(mirror, &error),
                 found => return found,
             }
         }
-        ask(&self.home(reference)?)
+        let mut found = ask(&self.home(reference)?);
+        if let Err(Error::RateLimited { mirrors: told, .. }) = &mut found {
+            let failed = self.failed();
+            let known = mirrors.into_iter().flatten();
+            told.extend(known.filter_map(|mirror| failed.get(mirror).cloned()));
+        }
+        found
+    }
+
+    fn mirror_place(&self, reference: &Reference, mirror: &str) -> Result<Place> {
+        let (endpoint, prefix) = self.schemes.mirror(&self.link, mirror)?;
+        let repository = format!("{prefix}{}", reference.repository());
+        let name = format!("{}/{repository}", endpoint.registry);
+        let looked_up = name.parse().map_err(|_| Error::Nonsense {
+            registry: endpoint.registry.clone(),
+            verb: "as a mirror",
+            problem: "under a name that is no registry's",
+        })?;
+        Ok(Place {
+            endpoint,
+            repository,
+            reference: looked_up,
+        })
+    }
+
+    fn failed(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_failure(&self, mirror: &str, error: &Error) {
+        if matches!(
+            error,
+            Error::UnknownManifest { .. } | Error::UnknownBlob { .. }
+        ) {
+            return;
+        }
+        let mirror_shown = for_message(mirror);
+        let mut reason = error.to_string();
+        if let Error::Unreachable { source, .. } | Error::Certificate { source, .. } = error {
+            reason = source.to_string();
+        }
+        let message = format!("the mirror `{mirror_shown}` failed and is left alone: {reason}");
+        let before = self.failed().insert(mirror.to_owned(), message.clone());
+        if before.is_none() {
+            self.tell(Event::Notice { message });
+        }
     }
 
     /// Asks a registry whether it takes the credentials that `credentials` gives for `reference`, an image of any name

@@ -9,21 +9,26 @@ use std::sync::PoisonError;
 
 use super::blob_reader::{BlobReader, unwrap};
 use super::client::{Action, Call, MAX_DOCUMENT_BYTES};
+use super::document::decoded;
 use super::error::{Error, Result};
+use super::kind::{described, image_manifest, kind_of, wanted_name};
 use super::place::Place;
+use super::retry::backoff;
 use super::source::origin_of;
+use super::words::{is_html, words};
 use super::{Pull, Registry};
 use crate::digest::Digest;
 use crate::event::{Event, Settled};
 use crate::http::Response;
-use crate::oci::{Descriptor, ImageIndex, ImageManifest, MediaType};
+use crate::oci::choose::choose;
+use crate::oci::{Descriptor, ImageIndex, MediaType};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::store::Store;
 use crate::store::origin::store_stream;
 
-/// An index in an index in an index ends here.
-const MAX_DEPTH: usize = 4;
+/// For messages.
+const MANIFEST_REQUEST: &str = "the request for a manifest";
 
 impl Registry<'_> {
     /// What a reference names now, without fetching it where the registry tells all in a header.
@@ -93,20 +98,13 @@ impl Registry<'_> {
         let origin = origin_of(reference);
         store.put(&bytes)?;
         store.remember_origin(&top.digest, &origin)?;
-        let (mut here, mut bytes) = (top.clone(), bytes);
-        for _ in 0..MAX_DEPTH {
-            if !here.media_type.is_index() {
-                break;
-            }
-            let index = ImageIndex::from_bytes(&reference.familiar(), &bytes)?;
-            for manifest in &index.manifests {
-                store.remember_origin(&manifest.digest, &origin)?;
-            }
-            here = choose(&index, reference, platform)?.clone();
-            bytes = self.manifest_by_digest(reference, &here)?;
-            store.put(&bytes)?;
-            store.remember_origin(&here.digest, &origin)?;
-        }
+        let (here, bytes) = if top.media_type.is_index() {
+            self.pull_chosen(store, reference, platform, &bytes)?
+        } else {
+            (top.clone(), bytes)
+        };
+        store.put(&bytes)?;
+        store.remember_origin(&here.digest, &origin)?;
         let manifest = image_manifest(reference, &bytes)?;
         let blobs = || std::iter::once(&manifest.config).chain(&manifest.layers);
         for blob in blobs() {
@@ -131,17 +129,62 @@ impl Registry<'_> {
         Ok(top)
     }
 
+    /// The manifest below an index for a platform, and its bytes. Documents that were looked at on the way are kept:
+    /// who reads the index in the store looks at them again.
+    fn pull_chosen(
+        &self,
+        store: &Store,
+        reference: &Reference,
+        platform: &Platform,
+        bytes: &[u8],
+    ) -> Result<(Descriptor, Vec<u8>)> {
+        let index = ImageIndex::from_bytes(&reference.familiar(), bytes)?;
+        let origin = origin_of(reference);
+        for manifest in &index.manifests {
+            store.remember_origin(&manifest.digest, &origin)?;
+        }
+        let mut fetch = |document: &Descriptor| -> Result<Option<Vec<u8>>> {
+            if document.size > MAX_DOCUMENT_BYTES {
+                return Ok(None);
+            }
+            let kind = &document.media_type;
+            let bytes = if kind.is_manifest() || kind.is_index() {
+                match self.manifest_by_digest(reference, document) {
+                    Err(Error::UnknownManifest { .. }) => return Ok(None),
+                    found => found?,
+                }
+            } else {
+                self.blob_into(store, reference, document)?;
+                store.read_document(document, MAX_DOCUMENT_BYTES)?
+            };
+            store.put(&bytes)?;
+            store.remember_origin(&document.digest, &origin)?;
+            Ok(Some(bytes))
+        };
+        let chosen = choose(&index, platform, &mut fetch)?;
+        let chosen = chosen.ok_or_else(|| Error::NoPlatform {
+            reference: reference.familiar(),
+            platform: platform.to_string(),
+            offered: index.platforms().iter().map(Platform::to_string).collect(),
+        })?;
+        let bytes = if store.contains(&chosen.digest)? {
+            store.read_document(&chosen, MAX_DOCUMENT_BYTES)?
+        } else {
+            self.manifest_by_digest(reference, &chosen)?
+        };
+        Ok((chosen, bytes))
+    }
+
     /// Asks one server for what a reference names.
     pub(super) fn top_at(
         &self,
         place: &Place,
         reference: &Reference,
     ) -> Result<(Descriptor, Vec<u8>)> {
-        let response =
-            self.manifest_request(place, Action::Pull, "GET", &wanted_name(reference))?;
+        let name = wanted_name(reference);
+        let (response, bytes) = self.document(place, &reference.familiar(), &name)?;
         let told = response.header("docker-content-digest").map(str::parse);
         let typed = response.header("content-type").map(MediaType::parse);
-        let bytes = self.document(place, &reference.familiar(), response)?;
         let found = Digest::of(&bytes);
         let told = told.and_then(std::result::Result::ok);
         if let Some(expected) = reference.digest().or(told).filter(|one| *one != found) {
@@ -162,9 +205,8 @@ impl Registry<'_> {
     ) -> Result<Vec<u8>> {
         self.first(reference, |place| {
             let name = wanted.digest.to_string();
-            let response = self.manifest_request(place, Action::Pull, "GET", &name)?;
             let shown = format!("{}@{name}", origin_of(reference));
-            let bytes = self.document(place, &shown, response)?;
+            let (_, bytes) = self.document(place, &shown, &name)?;
             let registry = place.endpoint.registry.clone();
             if bytes.len() as u64 != wanted.size {
                 return Err(Error::WrongSize {
@@ -186,12 +228,36 @@ impl Registry<'_> {
         })
     }
 
-    /// The body of a manifest's answer.
-    fn document(&self, place: &Place, shown: &str, mut response: Response) -> Result<Vec<u8>> {
+    /// Fetches a manifest; one that breaks off on the way is asked for again. The head of its answer, and its bytes.
+    fn document(&self, place: &Place, shown: &str, name: &str) -> Result<(Response, Vec<u8>)> {
+        let mut attempt = 1;
+        loop {
+            let response = self.manifest_request(place, Action::Pull, "GET", name)?;
+            if let Some(found) = self.whole(place, shown, response)? {
+                return Ok(found);
+            }
+            if attempt >= place.endpoint.attempts() {
+                return Err(Error::Nonsense {
+                    registry: place.endpoint.registry.clone(),
+                    verb: MANIFEST_REQUEST,
+                    problem: "with something that broke off",
+                });
+            }
+            self.link.wait(backoff(attempt))?;
+            attempt += 1;
+        }
+    }
+
+    /// The body of a manifest's answer; none where it broke off.
+    fn whole(
+        &self,
+        place: &Place,
+        shown: &str,
+        mut response: Response,
+    ) -> Result<Option<(Response, Vec<u8>)>> {
         let call = Call::new(place, Action::Pull);
-        let verb = "the request for a manifest";
         if response.status == 404 {
-            let detail = match self.refusal(&call, verb, response) {
+            let detail = match self.refusal(&call, MANIFEST_REQUEST, response) {
                 Error::Status { detail, .. } => detail,
                 other => return Err(other),
             };
@@ -201,23 +267,31 @@ impl Registry<'_> {
             });
         }
         if response.status != 200 {
-            return Err(self.refusal(&call, verb, response));
+            return Err(self.refusal(&call, MANIFEST_REQUEST, response));
         }
         let mut bytes = Vec::new();
         let limited = (&mut response.body).take(MAX_DOCUMENT_BYTES + 1);
-        let nonsense = |problem| Error::Nonsense {
-            registry: place.endpoint.registry.clone(),
-            verb,
-            problem,
-        };
         let mut limited = limited;
-        limited
-            .read_to_end(&mut bytes)
-            .map_err(|_| nonsense("with something that broke off"))?;
-        if bytes.len() as u64 > MAX_DOCUMENT_BYTES {
-            return Err(nonsense("with something far too large"));
+        if limited.read_to_end(&mut bytes).is_err() {
+            return Ok(None);
         }
-        Ok(bytes)
+        let bytes = decoded(&response, bytes);
+        let registry = || place.endpoint.registry.clone();
+        if bytes.len() as u64 > MAX_DOCUMENT_BYTES {
+            return Err(Error::Nonsense {
+                registry: registry(),
+                verb: MANIFEST_REQUEST,
+                problem: "with something far too large",
+            });
+        }
+        if is_html(&response, &bytes) {
+            return Err(Error::WebPage {
+                registry: registry(),
+                verb: MANIFEST_REQUEST,
+                detail: words(&response, &bytes).1,
+            });
+        }
+        Ok(Some((response, bytes)))
     }
 
     /// Streams one blob into the store.
@@ -280,121 +354,5 @@ impl Registry<'_> {
         });
         let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
         failed.map_or(Ok(()), Err)
-    }
-}
-
-/// The digest of a reference, which decides, or its tag.
-fn wanted_name(reference: &Reference) -> String {
-    match (reference.digest(), reference.tag()) {
-        (Some(digest), _) => digest.to_string(),
-        (None, tag) => tag.unwrap_or("latest").to_owned(),
-    }
-}
-
-/// What a HEAD tells, where it tells all.
-fn described(response: &Response, reference: &Reference) -> Option<Descriptor> {
-    let digest: Digest = response.header("docker-content-digest")?.parse().ok()?;
-    let size = response.header("content-length")?.parse().ok()?;
-    let media_type = MediaType::parse(response.header("content-type")?);
-    let known = media_type.is_manifest() || media_type.is_index();
-    let fits = reference.digest().is_none_or(|wanted| wanted == digest);
-    (response.status == 200 && known && fits && size > 0)
-        .then(|| Descriptor::new(media_type, digest, size))
-}
-
-/// What a document is, by itself or by its header; refuses what is no image.
-fn kind_of(reference: &Reference, bytes: &[u8], typed: Option<MediaType>) -> Result<MediaType> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Head {
-        #[serde(default)]
-        schema_version: u32,
-        media_type: Option<MediaType>,
-        manifests: Option<serde::de::IgnoredAny>,
-    }
-    let head: Head = crate::oci::json::from_bytes(&reference.familiar(), bytes)?;
-    if head.schema_version == 1 {
-        return Err(Error::Schema1 {
-            reference: reference.familiar(),
-        });
-    }
-    let known = |one: &MediaType| one.is_manifest() || one.is_index();
-    let typed = typed.filter(known);
-    if let (Some(own), Some(typed)) = (&head.media_type, &typed)
-        && known(own)
-        && own.is_index() != typed.is_index()
-    {
-        return Err(Error::Contradiction {
-            reference: reference.familiar(),
-            own: own.to_string(),
-            typed: typed.to_string(),
-        });
-    }
-    let told = head.media_type.or(typed);
-    let media_type = told.unwrap_or(match head.manifests {
-        Some(_) => MediaType::Index,
-        None => MediaType::Manifest,
-    });
-    if known(&media_type) {
-        return Ok(media_type);
-    }
-    Err(Error::Foreign {
-        reference: reference.familiar(),
-        media_type: media_type.to_string(),
-    })
-}
-
-/// Reads the manifest of an image; something else in a manifest's clothes is refused.
-fn image_manifest(reference: &Reference, bytes: &[u8]) -> Result<ImageManifest> {
-    let kind = kind_of(reference, bytes, None)?;
-    let manifest = ImageManifest::from_bytes(&reference.familiar(), bytes)?;
-    let config = &manifest.config.media_type;
-    if kind.is_manifest() && config.to_oci() == MediaType::Config {
-        return Ok(manifest);
-    }
-    Err(Error::Foreign {
-        reference: reference.familiar(),
-        media_type: manifest.artifact_type.unwrap_or_else(|| config.to_string()),
-    })
-}
-
-fn choose<'i>(
-    index: &'i ImageIndex,
-    reference: &Reference,
-    platform: &Platform,
-) -> Result<&'i Descriptor> {
-    index.choose(platform).ok_or_else(|| Error::NoPlatform {
-        reference: reference.familiar(),
-        platform: platform.to_string(),
-        offered: index.platforms().iter().map(Platform::to_string).collect(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_header_that_contradicts_the_document_is_refused() {
-        let reference: Reference = "registry.example/a:1".parse().unwrap();
-        let document = |kind: &str| format!(r#"{{"schemaVersion":2,"mediaType":"{kind}"}}"#);
-        let (manifest, index) = (MediaType::Manifest, MediaType::Index);
-        for (own, typed, expected) in [
-            (&manifest, Some(&manifest), true),
-            (&manifest, Some(&index), false),
-            (&index, Some(&manifest), false),
-            (&index, Some(&index), true),
-            (&index, None, true),
-            (
-                &MediaType::parse("application/vnd.docker.distribution.manifest.v2+json"),
-                Some(&manifest),
-                true,
-            ),
-            (&manifest, Some(&MediaType::parse("text/plain")), true),
-        ] {
-            let document = document(&own.to_string());
-            let found = kind_of(&reference, document.as_bytes(), typed.cloned());
-            assert_eq!(found.is_ok(), expected, "{own} {typed:?}: {found:?}");
-        }
     }
 }

@@ -1,21 +1,20 @@
 //! From the store to a registry: layers, config, manifest, further tags, in that order.
 //!
 //! Follows the OCI distribution specification, "Push". A blob is asked for first, mounted where another repository of
-//! the registry is known to have it, and sent in one request otherwise: from the store, or through a temporary file
+//! the registry is known to have it, and sent otherwise: from the store, or through a temporary file
 //! where the store never held it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
 use super::Registry;
-use super::client::{Action, Call, MAX_DOCUMENT_BYTES, Sent, location};
+use super::client::{Action, Call, MAX_DOCUMENT_BYTES};
 use super::error::{Error, Result};
 use super::place::Place;
-use super::retry::{ATTEMPTS, LONGEST_PAUSE, backoff};
 use super::source::{origin_of, origins};
+use super::upload::Session;
 use crate::digest::Digest;
 use crate::event::{Event, Settled};
-use crate::http::{Body, Request};
+use crate::http::Request;
 use crate::oci::{Descriptor, ImageIndex, ImageManifest};
 use crate::reference::Reference;
 use crate::store::Store;
@@ -135,7 +134,12 @@ impl Registry<'_> {
 
     pub(super) fn push_blob(&self, store: &Store, blob: &Descriptor, place: &Place) -> Result<()> {
         let target = origin_of(&place.reference);
-        let how = if self.has_blob(place, Action::Push, &blob.digest)? {
+        let is_there = match self.has_blob(place, Action::Push, &blob.digest) {
+            // An answer to HEAD has no words, and who may write need not be allowed to look: the upload tells.
+            Err(Error::Denied { detail: None, .. }) => false,
+            found => found?,
+        };
+        let how = if is_there {
             Settled::Exists
         } else {
             self.mount_or_send(store, blob, place)?
@@ -180,75 +184,17 @@ impl Registry<'_> {
             ..Call::new(place, Action::Push)
         };
         let fields = [("mount", digest.to_string()), ("from", source.to_owned())];
-        let query = super::auth::encode(&fields);
+        let query = super::encoding::encode(&fields);
         let url = place.url(&format!("blobs/uploads/?{query}"));
-        let response = match self.call(&call, &Request::new("POST", url.clone())) {
+        let (response, url) = match self.call_to(&call, &Request::new("POST", url)) {
             Err(Error::Denied { .. } | Error::Status { .. }) => return Ok(Mount::Refused),
             other => other?,
         };
         Ok(match response.status {
             201 => Mount::Done,
-            202 => Mount::Upload(location(place, &url, &response)?),
+            202 => Mount::Upload(Session::of(self, place, &url, &response)?),
             _ => Mount::Refused,
         })
-    }
-
-    /// Sends a blob in one request; begins anew where that breaks.
-    pub(super) fn upload(
-        &self,
-        place: &Place,
-        blob: &Descriptor,
-        path: &Path,
-        mut session: Option<String>,
-    ) -> Result<()> {
-        let call = Call::new(place, Action::Push);
-        let sent = |bytes| self.progress(blob, bytes);
-        let mut attempt = 1;
-        loop {
-            let session_url = match session.take() {
-                Some(url) => url,
-                None => self.begin_upload(&call)?,
-            };
-            self.progress(blob, 0);
-            let verb = "the upload of a blob";
-            let (error, after) =
-                match self.call_once(&call, verb, &put(&session_url, blob, path), &sent)? {
-                    Sent::Answered(response) if matches!(response.status, 200..=204) => {
-                        self.progress(blob, blob.size);
-                        return Ok(());
-                    }
-                    // The session is gone, or the token was too old: both heal with a new session.
-                    Sent::Answered(response) if matches!(response.status, 401 | 404) => {
-                        (self.refusal(&call, verb, response), None)
-                    }
-                    Sent::Answered(response) => return Err(self.refusal(&call, verb, response)),
-                    Sent::Later(error, after) => (error, after),
-                };
-            if attempt >= ATTEMPTS || after.is_some_and(|after| after > LONGEST_PAUSE) {
-                return Err(error);
-            }
-            self.link
-                .wait(after.unwrap_or_default().max(backoff(attempt)))?;
-            attempt += 1;
-        }
-    }
-
-    fn begin_upload(&self, call: &Call<'_>) -> Result<String> {
-        let url = call.place.url("blobs/uploads/");
-        let response = self.call(call, &Request::new("POST", url.clone()))?;
-        if response.status != 202 {
-            return Err(self.refusal(call, "the beginning of an upload", response));
-        }
-        location(call.place, &url, &response)
-    }
-
-    fn progress(&self, blob: &Descriptor, done_bytes: u64) {
-        self.events.send(Event::Transfer {
-            what: format!("push {}", blob.digest.short()),
-            digest: Some(blob.digest),
-            done_bytes,
-            total_bytes: Some(blob.size),
-        });
     }
 }
 
@@ -273,18 +219,6 @@ fn remember_parts(store: &Store, document: &Descriptor, bytes: &[u8], origin: &s
 enum Mount {
     Done,
     /// The registry began an upload instead; it goes on there.
-    Upload(String),
+    Upload(Session),
     Refused,
-}
-
-fn put(location: &str, blob: &Descriptor, path: &Path) -> Request {
-    let joint = if location.contains('?') { '&' } else { '?' };
-    let digest = super::auth::encode(&[("digest", blob.digest.to_string())]);
-    Request::new("PUT", format!("{location}{joint}{digest}"))
-        .with_header("Content-Type", "application/octet-stream")
-        .with_body(Body::File {
-            path: PathBuf::from(path),
-            offset: 0,
-            length: blob.size,
-        })
 }

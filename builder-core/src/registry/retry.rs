@@ -6,7 +6,9 @@
 use std::time::{Duration, Instant};
 
 use super::error::{Error, Result};
-use crate::http::{self, Request, Response, Transport};
+use super::insecure::Insecure;
+use crate::http::proxy::{is_loopback, split};
+use crate::http::{self, Request, Response, Transport, Url};
 use crate::interrupt::Interrupt;
 
 /// Time as the registry room sees it: answered in place of the world in tests.
@@ -60,6 +62,14 @@ pub(crate) fn is_temporary(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
 }
 
+/// Whether a failure may be none the next time.
+pub(crate) fn may_pass(error: &http::Error) -> bool {
+    matches!(
+        error,
+        http::Error::Unreachable { .. } | http::Error::Proxy { passes: true, .. }
+    )
+}
+
 /// What `Retry-After` says, as a pause. A date is taken relative to the server's own `Date`.
 pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
     let value = response.header("retry-after")?.trim();
@@ -86,7 +96,7 @@ pub(crate) fn pause(
             let wanted = retry_after(response).unwrap_or_default();
             (wanted <= LONGEST_PAUSE).then(|| wanted.max(backoff(attempt)))
         }
-        Err(http::Error::Unreachable { .. }) => Some(backoff(attempt)),
+        Err(error) if may_pass(error) => Some(backoff(attempt)),
         _ => None,
     }
 }
@@ -96,31 +106,76 @@ pub(crate) struct Link<'a> {
     pub(crate) transport: &'a dyn Transport,
     pub(crate) clock: &'a dyn Clock,
     pub(crate) interrupt: &'a Interrupt,
+    pub(crate) insecure: Insecure<'a>,
 }
 
 impl Link<'_> {
     /// Sends a request, follows redirects, and tries again where that may help.
     pub(crate) fn send(&self, request: &Request) -> Result<Response> {
-        let mut attempt = 1;
+        self.send_times(request, ATTEMPTS)
+            .map(|(response, _)| response)
+    }
+
+    /// The same with so many attempts at most; and the URL that answered in the end.
+    pub(crate) fn send_times(
+        &self,
+        request: &Request,
+        attempts: u32,
+    ) -> Result<(Response, String)> {
+        // Attempts that are not granted count as made.
+        let mut attempt = 1 + ATTEMPTS.saturating_sub(attempts);
         loop {
-            self.check()?;
-            let outcome = http::follow(self.transport, request);
+            let outcome = self.once(request, &|_| ())?;
+            let outcome = outcome.map(|(response, url)| (Ok(response), url));
+            let (outcome, url) = outcome.unwrap_or_else(|error| (Err(error), String::new()));
             match pause(attempt, &outcome) {
                 Some(pause) => self.wait(pause)?,
-                None => return outcome.map_err(Error::from),
+                None => return Ok((outcome?, url)),
             }
             attempt += 1;
         }
     }
 
-    /// Sends a request once; `sent` is told how much of a file is on its way.
+    /// Sends a request once; `sent` is told how much of a file is on its way. The answer, and the URL that gave it.
     pub(crate) fn once(
         &self,
         request: &Request,
         sent: &dyn Fn(u64),
-    ) -> Result<std::result::Result<Response, http::Error>> {
+    ) -> Result<std::result::Result<(Response, String), http::Error>> {
         self.check()?;
-        Ok(http::follow_watched(self.transport, request, sent))
+        let mut request = request.clone();
+        self.trust(&mut request);
+        let admit = |from: &Url, next: &mut Request| self.admit(from, next);
+        Ok(http::follow_by(self.transport, &request, sent, &admit))
+    }
+
+    /// Whether certificates are checked: not those of a host that was named insecure, nor those of what a registry that
+    /// was named insecure names.
+    fn trust(&self, request: &mut Request) {
+        let (_, authority) = http::authority(&request.url);
+        let names = [Some(&authority), request.trust.registry.as_ref()];
+        request.trust.unchecked = names
+            .into_iter()
+            .flatten()
+            .any(|name| self.insecure.contains(name, self.transport));
+    }
+
+    /// A redirect may go on in TLS; from there to plain HTTP only where that is allowed.
+    fn admit(&self, from: &Url, next: &mut Request) -> std::result::Result<(), http::Error> {
+        self.trust(next);
+        let (scheme, authority) = http::authority(&next.url);
+        if from.is_tls() && scheme == "http" && !self.may_be_plain(&authority) {
+            return Err(http::Error::Downgrade {
+                from: http::for_message(&from.to_string()),
+                url: http::for_message(&next.url),
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether a host may be spoken to without TLS: this machine, and what the user named.
+    pub(crate) fn may_be_plain(&self, authority: &str) -> bool {
+        is_loopback(split(authority).0) || self.insecure.contains(authority, self.transport)
     }
 
     /// Waits, unless someone asks to stop.
@@ -196,7 +251,7 @@ mod tests {
         assert_eq!(pause(1, &broken), Some(Duration::from_millis(250)));
         let distrusted = Err(http::Error::Certificate {
             url: url(),
-            reason: reason(),
+            problem: http::CertificateProblem::Expired,
         });
         assert_eq!(pause(1, &distrusted), None);
     }
