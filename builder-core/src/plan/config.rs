@@ -144,6 +144,23 @@ pub fn clean(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
+/// A working directory as a config holds it: as written, unless it climbs above the root on its way. What that means is
+/// for each runtime to say, with the directories that it finds; the text says `/b` for `/a/../../b`.
+pub fn working_directory(path: String) -> String {
+    let mut depth = 0_usize;
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => match depth.checked_sub(1) {
+                Some(above) => depth = above,
+                None => return clean(&path),
+            },
+            _ => depth += 1,
+        }
+    }
+    path
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +201,17 @@ mod tests {
             ("/", ".", "/"),
         ] {
             assert_eq!(join_clean(directory, path), joined);
+        }
+        for (path, expected) in [
+            ("/a/../../b", "/b"),
+            ("/..", "/"),
+            ("/../a/./b//c/", "/a/b/c"),
+            ("/a/../b//c/", "/a/../b//c/"),
+            ("/a/b/../..", "/a/b/../.."),
+            ("", ""),
+            ("/", "/"),
+        ] {
+            assert_eq!(working_directory(path.to_owned()), expected);
         }
     }
 }

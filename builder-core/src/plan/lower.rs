@@ -128,6 +128,8 @@ fn start(
         (StageBase::Scratch | StageBase::Named(_), _) => empty_base(node),
     };
     config.created = None;
+    let directory = std::mem::take(&mut config.config.working_dir);
+    config.config.working_dir = super::config::working_directory(directory);
     let mut scope = Scope::from_env(&config.config.env);
     scope.default_path();
     Some(Finished { config, scope })

@@ -276,7 +276,7 @@ impl Lowering<'_> {
             return;
         };
         let path = if path.starts_with('/') {
-            path
+            config::working_directory(path)
         } else {
             config::join_clean(&self.working_dir(), &path)
         };
