@@ -68,6 +68,8 @@ pub struct Member {
     pub content: Vec<u8>,
     /// Extended attributes.
     pub xattrs: Vec<(String, String)>,
+    /// Further records of the extended header.
+    pub records: Vec<(String, String)>,
 }
 
 impl Member {
@@ -83,6 +85,7 @@ impl Member {
             link,
             content,
             xattrs,
+            records: Vec::new(),
         }
     }
 
@@ -113,6 +116,26 @@ impl Member {
             link: to.into(),
             ..Self::new(name, tar::EntryType::Link, 0o644)
         }
+    }
+
+    /// A file of mode 0644 of which only pieces are stored, in the form PAX 0.1: its length, and offset and bytes of each
+    /// piece.
+    pub fn sparse(name: &str, length: usize, pieces: &[(usize, &str)]) -> Self {
+        let places = pieces
+            .iter()
+            .map(|(at, text)| format!("{at},{}", text.len()));
+        let map = places.collect::<Vec<_>>().join(",");
+        let content: String = pieces.iter().map(|(_, text)| *text).collect();
+        let mut member = Self::file(name, &content);
+        let records = [
+            ("GNU.sparse.major", "0".to_owned()),
+            ("GNU.sparse.minor", "1".to_owned()),
+            ("GNU.sparse.name", name.to_owned()),
+            ("GNU.sparse.size", length.to_string()),
+            ("GNU.sparse.map", map),
+        ];
+        member.records = records.map(|(key, value)| (key.to_owned(), value)).into();
+        member
     }
 
     /// A member as the reference cases describe it.
@@ -179,6 +202,9 @@ pub fn tar(members: &[Member]) -> Vec<u8> {
         }
         for (name, value) in &member.xattrs {
             records.push((format!("SCHILY.xattr.{name}"), value.clone().into_bytes()));
+        }
+        for (name, value) in &member.records {
+            records.push((name.clone(), value.clone().into_bytes()));
         }
         if !records.is_empty() {
             let body: Vec<u8> = records

@@ -2,7 +2,7 @@
 
 use crate::build::Built;
 use crate::build::request::BuildRequest;
-use crate::build::stage::Shared;
+use crate::build::stage::{Shared, warn_of_replaced};
 use crate::cache::Key;
 use crate::cache::shared::inline;
 use crate::digest::{Digest, ImageId};
@@ -32,6 +32,7 @@ pub(super) fn deliver(
         references: &request.references,
         time,
         epoch: shared.options.epoch,
+        replacements: shared.replacements,
     };
     if let (Some(registry), false) = (registry, outputs.is_empty()) {
         let layers = committed.layers.iter().map(|layer| &layer.descriptor);
@@ -39,6 +40,10 @@ pub(super) fn deliver(
     }
     for mut output in outputs {
         output::write(store, &bundle, &mut output, shared.events, shared.interrupt)?;
+    }
+    let mut stages = shared.plan.stages.iter();
+    if let Some(target) = stages.find(|stage| stage.index == shared.plan.target) {
+        warn_of_replaced(shared, target.span);
     }
     if let (Some(registry), true) = (registry, request.push) {
         registry.push(store, &committed.manifest, &request.references)?;

@@ -64,7 +64,9 @@ impl<'a> Finder<'_, 'a, '_> {
     pub(crate) fn find(&self, from: &CopyFrom) -> Result<Source<'a>> {
         let view = |layers: &[Layer], name: String| {
             let view = View::new(self.shared.store, layers, name);
-            let view = view.with_source(self.shared.source);
+            let view = view
+                .with_source(self.shared.source)
+                .with_replacements(Some(self.shared.replacements));
             Source::View(Box::new(view), layers.to_vec())
         };
         let images = || self.images.lock().unwrap_or_else(PoisonError::into_inner);

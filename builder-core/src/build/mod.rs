@@ -43,6 +43,7 @@ use crate::digest::{Digest, ImageId};
 use crate::error::{ErrorKind, Result};
 use crate::event::{Event, EventSink};
 use crate::image::Image;
+use crate::image::replaced::Replacements;
 use crate::interrupt::Interrupt;
 use crate::layer::LayerOptions;
 use crate::output::{self};
@@ -200,6 +201,7 @@ fn with_result<T>(
         plan,
         events,
         source: Some(&lenders),
+        replacements: &Replacements::default(),
         interrupt,
     };
     let images = Mutex::new(images);

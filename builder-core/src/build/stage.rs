@@ -12,16 +12,18 @@ use crate::build::remote::Remote;
 use crate::build::request::RunOptions;
 use crate::build::run::{Runner, StageRoot};
 use crate::build::step::{self, SoFar};
+use crate::diagnostic::Diagnostic;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventSink};
 use crate::image::Image;
+use crate::image::replaced::Replacements;
 use crate::image::view::View;
 use crate::interrupt::Interrupt;
 use crate::layer::LayerOptions;
 use crate::oci::config::History;
 use crate::plan::step::{CopyFrom, StageBase};
 use crate::plan::{Plan, PlannedStage, PlannedStep};
-use crate::source::SourceFile;
+use crate::source::{SourceFile, Span};
 use crate::store::{BlobSource, Store};
 use crate::timestamp::Timestamp;
 use crate::tree::Tree;
@@ -56,6 +58,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) events: &'a dyn EventSink,
     /// Where the layers are that the store doesn't hold.
     pub(crate) source: Option<&'a dyn BlobSource>,
+    /// What layers replace without naming it.
+    pub(crate) replacements: &'a Replacements,
     /// Whether to stop.
     pub(crate) interrupt: &'a Interrupt,
 }
@@ -71,8 +75,9 @@ pub(crate) fn execute(
 ) -> Result<Option<Image>> {
     let mut image = base;
     let base = image.layers.len();
-    let mut view =
-        View::new(shared.store, &image.layers, describe(stage)).with_source(shared.source);
+    let mut view = View::new(shared.store, &image.layers, describe(stage))
+        .with_source(shared.source)
+        .with_replacements(Some(shared.replacements));
     let mut root = StageRoot::default();
     let finder = Finder {
         shared,
@@ -90,6 +95,9 @@ pub(crate) fn execute(
             root: &mut root,
         };
         let made = step::layer(&finder, step, &mut so_far);
+        let copies = |from: &CopyFrom| !matches!(from, CopyFrom::Context);
+        let is_step = step.step.sources().any(copies);
+        warn_of_replaced(shared, if is_step { step.span } else { stage.span });
         let layer = match made.map_err(|error| blame(error, shared, stage, step))? {
             Made::Nothing => None,
             Made::Layer(layer) => Some(layer),
@@ -158,6 +166,28 @@ fn blame(error: Error, shared: &Shared<'_>, stage: &PlannedStage, step: &Planned
     error
         .with_note(format!("it is a layer of the base `{image}`"))
         .moved_to(shared.file, stage.span)
+}
+
+/// Says which layers have files below what is no directory in a lower layer: tools disagree about them. `span` is the
+/// line that names the image: FROM, or that of the step that takes it from elsewhere.
+pub(crate) fn warn_of_replaced(shared: &Shared<'_>, span: Span) {
+    for found in shared.replacements.take() {
+        let what = if found.symlink {
+            "a symbolic link"
+        } else {
+            "no directory"
+        };
+        let (layer, path) = (found.layer, found.path);
+        let message = format!(
+            "the layer {layer} has files below `{path}`, which is {what} in a lower layer: it is a directory in the image"
+        );
+        let diagnostic = Diagnostic::warning("directory-replaces", span, message).with_help(
+            "a container on overlay mounts shows the same, some tools follow the link; have the layer made again with the \
+             directories named in it",
+        );
+        let file = shared.file.clone();
+        shared.events.send(Event::Diagnostic { file, diagnostic });
+    }
 }
 
 #[expect(

@@ -40,8 +40,9 @@ pub const RULES: [(&str, bool); 22] = [
 ];
 
 /// Warnings of rbuild's own, which no directive turns off.
-pub const OWN_WARNINGS: [&str; 6] = [
+pub const OWN_WARNINGS: [&str; 7] = [
     "copied-socket",
+    "directory-replaces",
     "env-overrides-arg",
     "inline-comment",
     "mirrored-syntax",

@@ -5,6 +5,8 @@
 pub mod accounts;
 pub mod base;
 pub mod layout_source;
+mod links;
+pub mod replaced;
 pub mod view;
 
 use std::collections::BTreeMap;

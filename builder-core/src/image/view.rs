@@ -9,9 +9,11 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Layer;
+use crate::image::replaced::{Replaced, Replacements};
 use crate::image_path::ImagePath;
 use crate::layer::{DataRange, LayerData, LayerIndex, Mark, Record, index_stream, read_kept};
 use crate::store::{BlobSource, Sidecar, Store};
@@ -24,6 +26,7 @@ pub struct View<'s> {
     layers: Vec<ViewLayer>,
     description: String,
     source: Option<&'s dyn BlobSource>,
+    replacements: Option<&'s Replacements>,
 }
 
 #[derive(Debug)]
@@ -41,6 +44,7 @@ impl<'s> View<'s> {
             layers: Vec::new(),
             description: description.into(),
             source: None,
+            replacements: None,
         };
         for layer in layers {
             view.push(layer.clone());
@@ -55,6 +59,13 @@ impl<'s> View<'s> {
         self
     }
 
+    /// This view, which tells of directories that stand where a lower layer has something else.
+    #[must_use]
+    pub fn with_replacements(mut self, replacements: Option<&'s Replacements>) -> Self {
+        self.replacements = replacements;
+        self
+    }
+
     /// Puts a layer on top.
     pub fn push(&mut self, layer: Layer) {
         self.layers.push(ViewLayer {
@@ -64,7 +75,11 @@ impl<'s> View<'s> {
         });
     }
 
-    fn index(&self, number: usize) -> Result<&LayerIndex> {
+    pub(super) fn layer_digest(&self, number: usize) -> Digest {
+        self.layers[number].layer.descriptor.digest
+    }
+
+    pub(super) fn index(&self, number: usize) -> Result<&LayerIndex> {
         let layer = &self.layers[number];
         if let Some(index) = layer.index.get() {
             return Ok(index);
@@ -101,20 +116,43 @@ impl<'s> View<'s> {
         Ok(self.source.filter(|_| !here))
     }
 
-    /// The error for a layer that names only something below a path, where a lower layer holds a link or a file at the
-    /// path itself. Unpackers disagree about what that means; a guess could break the image.
-    fn implied_over_other(&self, entry: &Entry) -> Error {
-        let what = if entry.is_symlink() {
-            "a symbolic link"
-        } else {
-            "no directory"
-        };
-        let message = format!(
-            "{} has a layer with files below `{}`, which is {what} in a lower layer",
-            self.description, entry.path
-        );
-        Error::new(ErrorKind::BaseImage, message)
-            .with_help("have the base made again, with the directories named in that layer")
+    /// Remembers a layer that names only something below a path, where a lower layer has a link or a file at the path
+    /// itself. It is a directory from then on, as for a container that runs on an overlay of the layers.
+    fn note_replaced(&self, number: usize, lower: &Entry) {
+        if let Some(replacements) = self.replacements {
+            replacements.note(Replaced {
+                layer: self.layer_digest(number),
+                path: lower.path.clone(),
+                symlink: lower.is_symlink(),
+            });
+        }
+    }
+
+    /// What the lowest `count` layers have at a path.
+    pub(super) fn look_up_below(&self, count: usize, path: &ImagePath) -> Result<Option<Node>> {
+        // The top layer that implies a directory, and its number.
+        let mut implied: Option<(Node, usize)> = None;
+        for number in (0..count).rev() {
+            let index = self.index(number)?;
+            match (index.get(path)?, &implied) {
+                (Some(record), _) if record.mark == Mark::Whiteout => break,
+                // The tar named only something below: the layers under it know the directory's mode and owner.
+                // An opaque marker hides what they hold in it, not the directory itself.
+                (Some(record), _) if record.implicit => {
+                    implied.get_or_insert_with(|| (node(number, record), number));
+                }
+                (Some(record), Some((_, above))) if !record.entry.is_directory() => {
+                    self.note_replaced(*above, &record.entry);
+                    break;
+                }
+                (Some(record), _) => return self.node(number, record).map(Some),
+                (None, _) => {}
+            }
+            if Self::hides(index, path, false)? {
+                break;
+            }
+        }
+        Ok(implied.map(|(node, _)| node))
     }
 
     /// Whether a layer hides from the layers below it what they hold at `path`: a directory on the way is opaque,
@@ -163,7 +201,7 @@ fn cause(error: crate::layer::Error) -> Error {
 }
 
 /// Makes a node of what a layer's index holds.
-fn node(number: usize, record: Record) -> Node {
+pub(super) fn node(number: usize, record: Record) -> Node {
     let mut entry = record.entry;
     if let (EntryKind::HardLink { .. }, Some(range)) = (&entry.kind, &record.data) {
         entry.kind = EntryKind::File { size: range.len };
@@ -184,36 +222,18 @@ fn node(number: usize, record: Record) -> Node {
 
 impl Tree for View<'_> {
     fn look_up(&self, path: &ImagePath) -> Result<Option<Node>> {
-        let mut implied = None;
-        for number in (0..self.layers.len()).rev() {
-            let index = self.index(number)?;
-            match index.get(path)? {
-                Some(record) if record.mark == Mark::Whiteout => return Ok(implied),
-                // The tar named only something below: the layers under it know the directory's mode and owner.
-                // An opaque marker hides what they hold in it, not the directory itself.
-                Some(record) if record.implicit => {
-                    implied.get_or_insert_with(|| node(number, record));
-                }
-                Some(record) if implied.is_some() && !record.entry.is_directory() => {
-                    return Err(self.implied_over_other(&record.entry));
-                }
-                Some(record) => return Ok(Some(node(number, record))),
-                None => {}
-            }
-            if Self::hides(index, path, false)? {
-                return Ok(implied);
-            }
-        }
-        if implied.is_none() && path.is_root() {
+        let found = self.look_up_below(self.layers.len(), path)?;
+        if found.is_none() && path.is_root() {
             let root = Entry::directory(ImagePath::root(), crate::timestamp::Timestamp::default());
             return Ok(Some(Node::new(root)));
         }
-        Ok(implied)
+        Ok(found)
     }
 
     fn list(&self, path: &ImagePath) -> Result<Listing<'_>> {
-        // None: hidden by a whiteout above. The flag: whether a lower layer may still tell mode and owner.
-        let mut found: BTreeMap<Vec<u8>, Option<(Node, bool)>> = BTreeMap::new();
+        // None: hidden by a whiteout above. The layer that implies the directory, as long as a lower one may still tell
+        // its mode and owner.
+        let mut found: BTreeMap<Vec<u8>, Option<(Node, Option<usize>)>> = BTreeMap::new();
         for number in (0..self.layers.len()).rev() {
             let index = self.index(number)?;
             for record in index.children(path)? {
@@ -225,19 +245,21 @@ impl Tree for View<'_> {
                     settle_whiteout(&mut found, name);
                     continue;
                 }
-                let (open, is_directory) = (record.implicit, record.entry.is_directory());
+                let open = record.implicit.then_some(number);
                 match found.get_mut(&name) {
                     None => {
-                        found.insert(name, Some((node(number, record), open)));
+                        found.insert(name, Some((self.node(number, record)?, open)));
                     }
-                    Some(Some((_, true))) if !is_directory => {
-                        return Err(self.implied_over_other(&record.entry));
-                    }
-                    Some(Some((known, pending))) if *pending => {
-                        if !open {
-                            *known = node(number, record);
+                    Some(Some((_, pending @ Some(_)))) if !record.entry.is_directory() => {
+                        if let Some(above) = pending.take() {
+                            self.note_replaced(above, &record.entry);
                         }
-                        *pending = open;
+                    }
+                    Some(Some((known, pending @ Some(_)))) => {
+                        if open.is_none() {
+                            *known = node(number, record);
+                            *pending = None;
+                        }
                     }
                     Some(_) => {}
                 }
@@ -311,9 +333,9 @@ impl Read for ViewReader<'_> {
 }
 
 /// A whiteout hides lower layers' files; a directory that an upper layer made anew stays.
-fn settle_whiteout(found: &mut BTreeMap<Vec<u8>, Option<(Node, bool)>>, name: Vec<u8>) {
+fn settle_whiteout(found: &mut BTreeMap<Vec<u8>, Option<(Node, Option<usize>)>>, name: Vec<u8>) {
     if let Some((_, pending)) = found.entry(name).or_insert(None) {
-        *pending = false;
+        *pending = None;
     }
 }
 
@@ -453,17 +475,35 @@ mod tests {
     }
 
     #[test]
-    fn files_below_a_lower_link_are_refused() {
+    fn files_below_a_lower_link_make_a_directory_and_are_told() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path()).unwrap();
         let layers = [
-            layer(&store, &["d s 755", "l t s"]),
-            layer(&store, &["f t/x two"]),
+            layer(&store, &["d s 755", "f s/old one", "l t s", "f u one"]),
+            layer(&store, &["f t/x two", "f u/y two"]),
         ];
-        let view = View::new(&store, &layers, "the base");
-        let error = view.look_up(&ImagePath::clean("/t")).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::BaseImage);
-        assert!(view.list(&ImagePath::root()).is_err());
+        let told = Replacements::default();
+        let view = View::new(&store, &layers, "the base").with_replacements(Some(&told));
+        let mut shown = Vec::new();
+        tree_text(&view, &ImagePath::root(), &mut shown);
+        let expected = [
+            "/s 755",
+            "/s/old one",
+            "/t 755",
+            "/t/x two",
+            "/u 755",
+            "/u/y two",
+        ];
+        assert_eq!(shown, expected);
+        let upper = layers[1].descriptor.digest;
+        let replaced = |path: &str, symlink| Replaced {
+            layer: upper,
+            path: ImagePath::clean(path),
+            symlink,
+        };
+        assert_eq!(told.take(), [replaced("/t", true), replaced("/u", false)]);
+        assert!(view.look_up(&ImagePath::clean("/t")).unwrap().is_some());
+        assert!(told.take().is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! CRC. Any other layer is unpacked once into a spool in the store, checked against digest and diff ID, and read there.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
@@ -12,9 +12,11 @@ use flate2::{Decompress, FlushDecompress};
 
 use super::block;
 use super::blocks::{BlockFormat, BlockMap};
+use super::content::{LaidOut, WHOLE};
 use super::error::{Error, Result};
 use super::read;
 use super::record::DataRange;
+use super::unarchive::Tee;
 use crate::digest::{DiffId, Digest};
 use crate::oci::Descriptor;
 use crate::store::{self, Sidecar, Store};
@@ -29,6 +31,8 @@ pub struct LayerData {
     last: Option<usize>,
     block: Vec<u8>,
     packed: Vec<u8>,
+    /// Where the whole sparse files begin in a spool that has any, once one was asked for.
+    wholes: Option<u64>,
 }
 
 /// Opens one file's bytes. For many files of one layer, open the layer once with [`LayerData::open`].
@@ -89,6 +93,7 @@ impl LayerData {
             last: None,
             block: Vec::new(),
             packed: Vec::new(),
+            wholes: None,
         }
     }
 
@@ -103,6 +108,7 @@ impl LayerData {
     /// Reads some bytes at `offset` of the tar; 0 only where the buffer is empty.
     fn read_some(&mut self, buffer: &mut [u8], offset: u64) -> Result<usize> {
         let Some(map) = &self.map else {
+            let offset = self.in_spool(offset)?;
             let taken = self
                 .file
                 .read_at(buffer, offset)
@@ -123,6 +129,32 @@ impl LayerData {
         let taken = rest.len().min(buffer.len());
         buffer[..taken].copy_from_slice(&rest[..taken]);
         Ok(taken)
+    }
+
+    /// Where the byte of a data range is in the spool.
+    fn in_spool(&mut self, offset: u64) -> Result<u64> {
+        let Some(offset) = offset.checked_sub(WHOLE) else {
+            return Ok(offset);
+        };
+        let start = match self.wholes {
+            Some(start) => start,
+            None => self.find_wholes()?,
+        };
+        self.wholes = Some(start);
+        start.checked_add(offset).ok_or_else(|| self.damaged())
+    }
+
+    /// Where the sparse files begin: the last bytes of the spool say it.
+    fn find_wholes(&self) -> Result<u64> {
+        let length = self
+            .file
+            .metadata()
+            .map_err(Error::io("read", &self.path))?;
+        let at = length.len().checked_sub(8).ok_or_else(|| self.damaged())?;
+        let mut bytes = [0; 8];
+        let read = self.file.read_exact_at(&mut bytes, at);
+        read.map_err(Error::io("read", &self.path))?;
+        Ok(u64::from_le_bytes(bytes))
     }
 
     fn damaged(&self) -> Error {
@@ -170,23 +202,39 @@ impl LayerData {
     }
 }
 
-/// Unpacks a layer into the store.
+/// Unpacks a layer into the store: its tar, and behind it its sparse files as wholes.
 fn spool(store: &Store, layer: &Descriptor, diff_id: &DiffId) -> Result<File> {
-    let mut file = store.temporary_file()?;
-    let ((), found) = read::unpack(store, layer, |tar| {
-        let mut buffer = vec![0; 128 * 1024];
-        loop {
-            let taken = match tar.read(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(taken) => taken,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(read::What::layer(layer).stream(error)),
+    let what = read::What::layer(layer);
+    let mut wholes = None;
+    let (spooled, found) = read::unpack(store, layer, |tar| {
+        let mut tee = Tee {
+            inner: tar,
+            spool: store.temporary_file()?,
+            failed: None,
+        };
+        let mut buffered = BufReader::with_capacity(read::BUFFER, &mut tee);
+        let read = read::each_frame(&mut buffered, &what, |frames, frame, _, _| {
+            let Some(sparse) = &frame.sparse else {
+                return Ok(());
             };
-            let written = file.write_all(&buffer[..taken]);
-            written.map_err(Error::io("write", file.path()))?;
+            let file = match &mut wholes {
+                Some(file) => file,
+                none => none.insert(LaidOut::new(store)?),
+            };
+            file.push(frames, sparse, &what)
+        });
+        drop(buffered);
+        let path = tee.spool.path();
+        if let Some(failure) = tee.failed.take() {
+            return Err(Error::io("write", path)(failure));
         }
+        read.map(|()| tee.spool)
     })?;
     read::check_diff_id(layer, Some(diff_id), found)?;
+    let mut file = spooled;
+    if let Some(wholes) = wholes {
+        wholes.append_to(&mut file)?;
+    }
     Ok(store.keep_sidecar(Sidecar::Spool(*diff_id), file)?)
 }
 

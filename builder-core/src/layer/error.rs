@@ -147,9 +147,6 @@ pub enum TarProblem {
     /// A sparse file whose pieces don't fit.
     #[error("a sparse file is malformed")]
     Sparse,
-    /// A sparse file where none can be.
-    #[error("a sparse file can't be in a layer")]
-    SparseInLayer,
     /// An owner beyond 32 bits.
     #[error("an owner's number is too large")]
     Owner,
@@ -202,10 +199,6 @@ impl Error {
                 Some("build again when nothing writes to this file, or exclude it")
             }
             Self::Damaged { .. } => Some("delete this file, then build again"),
-            Self::Tar {
-                problem: TarProblem::SparseInLayer,
-                ..
-            } => Some("make the layer again without sparse files: `tar` without `-S`"),
             Self::DiffId { .. } => Some("the image is inconsistent; ask whoever made it"),
             Self::Stream { archive: true, .. } => Some(
                 "fetch or pack it again: a download may have broken off; `--unpack=false` copies the file as it is",

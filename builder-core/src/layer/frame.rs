@@ -16,6 +16,9 @@ use crate::timestamp::Timestamp;
 /// The greatest length of an extended header, and of a long name, in bytes.
 pub(super) const EXTENSION_LIMIT: u64 = 1024 * 1024;
 
+/// The greatest length that a file can have, in bytes: `off_t` has a sign.
+const MAX_SIZE: u64 = i64::MAX as u64;
+
 /// Why reading ends early.
 #[derive(Debug)]
 pub(super) enum FrameError {
@@ -94,34 +97,18 @@ impl<R: Read> Frames<R> {
             };
             let header = tar::Header::from_byte_slice(&unit);
             match unit[156] {
-                b'x' => {
-                    if extended.records.is_some() {
-                        return Err(TarProblem::Extension.into());
-                    }
-                    let body = self.extension(header)?;
-                    extended.records = Some(parse_records(&body)?);
-                }
+                // The last one of several holds, as with Go's archive/tar, which most others use.
+                b'x' => extended.records = Some(parse_records(&self.extension(header)?)?),
                 b'g' => {
                     self.extension(header)?;
                     continue;
                 }
-                b'L' => extended.long_name = Some(self.long(header, extended.long_name.is_some())?),
-                b'K' => extended.long_link = Some(self.long(header, extended.long_link.is_some())?),
+                b'L' => extended.long_name = Some(self.long(header)?),
+                b'K' => extended.long_link = Some(self.long(header)?),
                 _ => return self.frame(header, extended).map(Some),
             }
             pending = true;
         }
-    }
-
-    /// The content of the entry that `next` gave last.
-    pub(super) fn content(&mut self, size: u64) -> Result<Vec<u8>, FrameError> {
-        let mut content = vec![0; size as usize];
-        let filled = self.fill(&mut content)?;
-        self.left = self.left.saturating_sub(filled as u64);
-        if filled < content.len() {
-            return Err(TarProblem::Truncated.into());
-        }
-        Ok(content)
     }
 
     /// Reads some of the content of the entry that `next` gave last; the caller knows where it ends.
@@ -185,9 +172,7 @@ impl<R: Read> Frames<R> {
 
     /// The body of an extended header, without its padding.
     fn extension(&mut self, header: &tar::Header) -> Result<Vec<u8>, FrameError> {
-        let size = header
-            .entry_size()
-            .map_err(|_| TarProblem::Header("size"))?;
+        let size = header_size(header).ok_or(TarProblem::Header("size"))?;
         if size > EXTENSION_LIMIT {
             return Err(TarProblem::ExtensionTooLong(EXTENSION_LIMIT).into());
         }
@@ -200,11 +185,8 @@ impl<R: Read> Frames<R> {
     }
 
     /// The body of a GNU long name, up to its zero byte.
-    fn long(&mut self, header: &tar::Header, again: bool) -> Result<Vec<u8>, FrameError> {
+    fn long(&mut self, header: &tar::Header) -> Result<Vec<u8>, FrameError> {
         let mut name = self.extension(header)?;
-        if again {
-            return Err(TarProblem::Extension.into());
-        }
         if let Some(end) = name.iter().position(|byte| *byte == 0) {
             name.truncate(end);
         }
@@ -216,10 +198,12 @@ impl<R: Read> Frames<R> {
         let mut records = extended.records.unwrap_or_default();
         let (announced, sparse_name) = sparse::take(&mut records)?;
         let mut take = |key: &[u8]| records.remove(key).filter(|value| !value.is_empty());
-        let path = take(b"path").or(extended.long_name);
-        let name = sparse_name.or(path);
+        // Who has both is read as by Go's archive/tar: GNU's name wins, and that of a sparse file over all.
+        let long = |name: Option<Vec<u8>>| name.filter(|name| !name.is_empty());
+        let path = long(extended.long_name).or_else(|| take(b"path"));
+        let name = long(sparse_name).or(path);
         let name = name.unwrap_or_else(|| header.path_bytes().into_owned());
-        let link = take(b"linkpath").or(extended.long_link);
+        let link = long(extended.long_link).or_else(|| take(b"linkpath"));
         let link =
             link.unwrap_or_else(|| header.link_name_bytes().unwrap_or_default().into_owned());
         let fields = Fields {
@@ -282,10 +266,10 @@ impl Fields {
             bytes.all(|byte| matches!(byte, 0 | b' '))
         };
         let size = match &self.size {
-            Some(text) => decimal(text).ok_or(TarProblem::Extension)?,
-            None => header
-                .entry_size()
-                .map_err(|_| TarProblem::Header("size"))?,
+            Some(text) => decimal(text)
+                .filter(|size| *size <= MAX_SIZE)
+                .ok_or(TarProblem::Extension)?,
+            None => header_size(header).ok_or(TarProblem::Header("size"))?,
         };
         // Some tools leave fields empty that mean nothing to them.
         let id = |own: &Option<Vec<u8>>, field, value: io::Result<u64>| match own {
@@ -331,10 +315,25 @@ fn header_time(header: &tar::Header) -> Option<i64> {
     if field[0] & 0x80 == 0 {
         return header.mtime().ok()?.try_into().ok();
     }
+    binary(field).try_into().ok()
+}
+
+/// The size of a header: octal, or GNU's binary form. None where no file can have it.
+fn header_size(header: &tar::Header) -> Option<u64> {
+    let field = &header.as_bytes()[124..136];
+    let size = if field[0] & 0x80 == 0 {
+        header.entry_size().ok()
+    } else {
+        binary(field).try_into().ok()
+    };
+    size.filter(|size| *size <= MAX_SIZE)
+}
+
+/// A number in GNU's binary form: two's complement behind the first bit.
+fn binary(field: &[u8]) -> i128 {
     let first = if field[0] & 0x40 == 0 { 0 } else { -1_i128 };
     let start = first << 6 | i128::from(field[0] & 0x3f);
-    let value = field[1..]
+    field[1..]
         .iter()
-        .fold(start, |sum, byte| sum << 8 | i128::from(*byte));
-    value.try_into().ok()
+        .fold(start, |sum, byte| sum << 8 | i128::from(*byte))
 }

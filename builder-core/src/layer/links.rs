@@ -5,6 +5,7 @@
 //! followed inside the tar.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use super::error::TarProblem;
 use super::index::LayerIndex;
@@ -27,11 +28,20 @@ pub(super) struct Links {
 }
 
 /// What a hard link leads to.
+#[derive(Debug)]
 enum Target {
     /// An entry, its number, and whether its name is another thing's in the end.
-    Found(Box<Record>, u64, bool),
+    Found(Record, u64, bool),
     /// A path that this tar doesn't hold.
     Outside(ImagePath),
+}
+
+/// Finds what hard links lead to, each link on a way once: a chain of them costs its length, not the square.
+struct Finder<'a> {
+    links: &'a Links,
+    index: &'a LayerIndex,
+    /// By the number of a link that another link leads to.
+    known: BTreeMap<u64, Rc<Target>>,
 }
 
 impl Links {
@@ -60,13 +70,18 @@ impl Links {
         file: TemporaryFile,
     ) -> Result<TemporaryFile, Problem> {
         let first = LayerIndex::from_temporary(file)?;
+        let mut finder = Finder {
+            links: self,
+            index: &first,
+            known: BTreeMap::new(),
+        };
         let mut groups = Vec::new();
         for numbered in first.numbered() {
             let (record, number) = numbered?;
             if matches!(record.entry.kind, EntryKind::HardLink { .. })
-                && let Target::Found(_, group, _) = self.find(&first, &record, number)?
+                && let Target::Found(_, group, _) = &*finder.find(&record, number)?
             {
-                groups.push(group);
+                groups.push(*group);
             }
         }
         groups.sort_unstable();
@@ -76,11 +91,14 @@ impl Links {
         for numbered in first.numbered() {
             let (mut record, number) = numbered?;
             if matches!(record.entry.kind, EntryKind::HardLink { .. }) {
-                match self.find(&first, &record, number)? {
+                match &*finder.find(&record, number)? {
                     Target::Found(file, group, replaced) => {
-                        record = named(record.entry.path, *file, group, replaced);
+                        record = named(record.entry.path, file.clone(), *group, *replaced);
                     }
-                    Target::Outside(target) => record.entry.kind = EntryKind::HardLink { target },
+                    Target::Outside(target) => {
+                        let target = target.clone();
+                        record.entry.kind = EntryKind::HardLink { target };
+                    }
                 }
             } else if is_file(&record) && groups.binary_search(&number).is_ok() {
                 record.link_group = Some(number);
@@ -89,51 +107,87 @@ impl Links {
         }
         second.finish_resolved()
     }
+}
 
+impl Finder<'_> {
     /// What a hard link leads to, through other hard links. A target must come before its link.
-    fn find(&self, index: &LayerIndex, link: &Record, number: u64) -> Result<Target, Problem> {
+    fn find(&mut self, link: &Record, number: u64) -> Result<Rc<Target>, Problem> {
         let dangling = || Problem::Tar(link.entry.path.clone(), TarProblem::DanglingLink);
         let (mut here, mut place, mut replaced) = (link.clone(), number, false);
-        while let EntryKind::HardLink { target } = &here.entry.kind {
-            let Some((found, found_number, old)) = self.version(index, target, place)? else {
-                if self.outwards {
-                    return Ok(Target::Outside(target.clone()));
-                }
-                return Err(dangling());
+        let mut way = Vec::new();
+        let found = loop {
+            let EntryKind::HardLink { target } = &here.entry.kind else {
+                break Rc::new(Target::Found(here, place, replaced));
             };
-            if found.entry.is_directory() {
-                return Err(dangling());
+            if let Some(known) = self.known.get(&place) {
+                break Rc::clone(known);
             }
-            (here, place, replaced) = (found, found_number, old);
-        }
-        Ok(Target::Found(Box::new(here), place, replaced))
+            if place != number || self.links.targets.contains(&link.entry.path) {
+                way.push(place);
+            }
+            match self.version(target, place)? {
+                Some((found, ..)) if found.entry.is_directory() => return Err(dangling()),
+                Some(found) => (here, place, replaced) = found,
+                None if self.links.outwards => break Rc::new(Target::Outside(target.clone())),
+                None => return Err(dangling()),
+            }
+        };
+        let known = way.into_iter().map(|place| (place, Rc::clone(&found)));
+        self.known.extend(known);
+        Ok(found)
     }
 
     /// The last entry at `target` before number `before`, and whether another one took its place later.
     fn version(
         &self,
-        index: &LayerIndex,
         target: &ImagePath,
         before: u64,
     ) -> Result<Option<(Record, u64, bool)>, Problem> {
         let mut target = target.clone();
         for _ in 0..LINKS {
-            if let Some((found, number)) = index.get_numbered(&target)?
+            if let Some((found, number)) = self.index.get_numbered(&target)?
                 && found.mark == Mark::Present
                 && number < before
             {
                 return Ok(Some((found, number, false)));
             }
-            let versions = self.replaced.get(&target).into_iter().flatten();
-            if let Some((found, number)) = versions.rev().find(|(_, number)| *number < before) {
+            let versions = self
+                .links
+                .replaced
+                .get(&target)
+                .map_or(&[][..], Vec::as_slice);
+            let earlier = versions.partition_point(|(_, number)| *number < before);
+            if let Some((found, number)) = versions[..earlier].last() {
                 return Ok(Some((found.clone(), *number, true)));
             }
-            match through_link(index, &target)? {
+            match through_link(self.index, &target)? {
                 Some(next) => target = next,
                 None => return Ok(None),
             }
         }
         Ok(None)
+    }
+}
+
+impl LayerIndex {
+    /// What this layer has at the target of a hard link whose own record knows no file: none where the target is not of
+    /// this layer, or came later than the link.
+    ///
+    /// # Errors
+    /// A damaged index.
+    pub fn linked(&self, link: &Record) -> super::error::Result<Option<Record>> {
+        let EntryKind::HardLink { target } = &link.entry.kind else {
+            return Ok(None);
+        };
+        let (Some((_, number)), Some((found, earlier))) = (
+            self.get_numbered(&link.entry.path)?,
+            self.get_numbered(target)?,
+        ) else {
+            return Ok(None);
+        };
+        let is_there = found.mark == Mark::Present && earlier < number;
+        let is_link = matches!(found.entry.kind, EntryKind::HardLink { .. });
+        Ok((is_there && !is_link).then_some(found))
     }
 }
 

@@ -9,6 +9,7 @@ pub mod archive;
 pub mod block;
 pub mod blocks;
 pub mod compress;
+mod content;
 pub mod data;
 pub mod decompress;
 pub mod error;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::ahead;
+use super::content::{Content, Wholes};
 use super::decompress;
 use super::error::{Error, Result, TarProblem};
 use super::frame::{Frame, FrameError, Frames};
@@ -161,7 +162,8 @@ impl What {
         Self {
             archive: false,
             name: format!("layer `{}`", descriptor.digest),
-            outwards: false,
+            // To a file of a lower layer.
+            outwards: true,
             count: None,
         }
     }
@@ -219,11 +221,11 @@ fn make_index(
     mut kept: Option<&mut Kept>,
 ) -> Result<TemporaryFile> {
     let mut making = Making::new(store);
-    each_record(tar, what, |frames, record, number| {
+    each_record(tar, what, |content, record, number| {
         if let (Some(kept), Some(range)) = (&mut kept, &record.data)
             && Kept::wants(&record.entry.path, range)
         {
-            let content = frames.content(range.len);
+            let content = content.all();
             kept.push(range, &content.map_err(|error| what.frame(error))?);
         }
         making.push(&record, number)
@@ -231,17 +233,19 @@ fn make_index(
     making.finish(store, what)
 }
 
-/// Calls `visit` with every entry that says something, and its number.
+/// Calls `visit` with the bytes of every entry that says something, its record and its number.
 pub(super) fn each_record<'t>(
     tar: &'t mut dyn Read,
     what: &What,
-    mut visit: impl FnMut(&mut Frames<&'t mut dyn Read>, Record, u64) -> Result<()>,
+    mut visit: impl FnMut(&mut Content<'_, &'t mut dyn Read>, Record, u64) -> Result<()>,
 ) -> Result<()> {
-    each_frame(tar, what, |frames, frame, record, number| {
-        if frame.sparse.is_some() {
-            return Err(what.refuse(Some(frame.name), TarProblem::SparseInLayer));
+    let mut wholes = Wholes::default();
+    each_frame(tar, what, |frames, frame, mut record, number| {
+        if let Some(sparse) = &frame.sparse {
+            let placed = wholes.place(sparse, &mut record);
+            placed.map_err(|problem| what.refuse(Some(frame.name.clone()), problem))?;
         }
-        visit(frames, record, number)
+        visit(&mut Content::new(frames, &frame), record, number)
     })
 }
 

@@ -13,6 +13,9 @@ use super::header::UNIT;
 /// The greatest number of pieces of one file.
 const MAX_PIECES: usize = 100_000;
 
+/// The greatest length of a sparse file in bytes, 16 TiB: what ext4 holds. A file without bytes may claim any.
+const MAX_SIZE: u64 = 16 << 40;
+
 /// What the records of an extended header say.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Announced {
@@ -54,7 +57,7 @@ impl Sparse {
     /// This file, whose pieces must be the `stored` bytes.
     pub(super) fn of(self, stored: u64) -> Result<Self, TarProblem> {
         let sum: u64 = self.pieces.iter().map(|(_, length)| length).sum();
-        if sum == stored {
+        if sum == stored && self.size <= MAX_SIZE {
             Ok(self)
         } else {
             Err(TarProblem::Sparse)

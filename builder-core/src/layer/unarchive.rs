@@ -2,24 +2,17 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write as _};
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use super::content::{LaidOut, WHOLE, Wholes};
 use super::data::LayerData;
 use super::decompress::{self, Counted};
-use super::error::{Error, Result, TarProblem};
-use super::frame::Frames;
+use super::error::{Error, Result};
 use super::index::LayerIndex;
 use super::making::Making;
 use super::read::{BUFFER, What, each_frame};
-use super::record::DataRange;
-use super::sparse::Sparse;
-use crate::entry::EntryKind;
 use crate::store::{Store, TemporaryFile};
-
-/// Where the data ranges of sparse files begin: behind any tar, so that they are told apart from those of the others.
-const WHOLE: u64 = 1 << 62;
 
 /// An archive's index, and its uncompressed bytes to which the index' data ranges refer.
 #[derive(Debug)]
@@ -87,7 +80,7 @@ pub fn index_archive(
     Ok(Archive {
         index: LayerIndex::from_temporary(indexed?)?,
         spool,
-        whole,
+        whole: whole.map(|whole| whole.file),
     })
 }
 
@@ -96,22 +89,18 @@ fn make_archive_index(
     store: &Store,
     tar: &mut dyn Read,
     what: &What,
-    whole: &mut Option<TemporaryFile>,
+    whole: &mut Option<LaidOut>,
 ) -> Result<TemporaryFile> {
-    let (mut making, mut length) = (Making::new(store), 0);
+    let (mut making, mut wholes) = (Making::new(store), Wholes::default());
     each_frame(tar, what, |frames, frame, mut record, number| {
         if let Some(sparse) = &frame.sparse {
             let file = match &mut *whole {
                 Some(file) => file,
-                none => none.insert(store.temporary_file()?),
+                none => none.insert(LaidOut::new(store)?),
             };
-            lay_out(frames, sparse, file, length, what)?;
-            record.entry.kind = EntryKind::File { size: sparse.size };
-            record.data = Some(DataRange {
-                offset: WHOLE + length,
-                len: sparse.size,
-            });
-            length += sparse.size;
+            file.push(frames, sparse, what)?;
+            let placed = wholes.place(sparse, &mut record);
+            placed.map_err(|problem| what.refuse(Some(frame.name.clone()), problem))?;
         }
         making.note_links(&record);
         making.push(&record, number)
@@ -119,43 +108,12 @@ fn make_archive_index(
     making.finish(store, what)
 }
 
-/// Writes the pieces of a sparse file where they belong in a file that begins at `start`.
-fn lay_out(
-    frames: &mut Frames<&mut dyn Read>,
-    sparse: &Sparse,
-    file: &TemporaryFile,
-    start: u64,
-    what: &What,
-) -> Result<()> {
-    let end = start.checked_add(sparse.size).filter(|end| *end < WHOLE);
-    let end = end.ok_or_else(|| what.refuse(None, TarProblem::Sparse))?;
-    let failed = Error::io("write", file.path());
-    file.file().set_len(end).map_err(failed)?;
-    let mut buffer = vec![0; BUFFER];
-    for (offset, length) in &sparse.pieces {
-        let mut done = 0;
-        while done < *length {
-            let wanted = (length - done).min(BUFFER as u64) as usize;
-            let taken = frames.read_content(&mut buffer[..wanted]);
-            let taken = taken.map_err(|source| what.stream(source))?;
-            if taken == 0 {
-                return Err(what.refuse(None, TarProblem::Truncated));
-            }
-            let written = file
-                .file()
-                .write_all_at(&buffer[..taken], start + offset + done);
-            written.map_err(Error::io("write", file.path()))?;
-            done += taken as u64;
-        }
-    }
-    Ok(())
-}
-
 /// Writes what goes through into a file.
-struct Tee<R> {
-    inner: R,
-    spool: TemporaryFile,
-    failed: Option<io::Error>,
+pub(super) struct Tee<R> {
+    pub(super) inner: R,
+    pub(super) spool: TemporaryFile,
+    /// Why the file could not be written.
+    pub(super) failed: Option<io::Error>,
 }
 
 impl<R: Read> Read for Tee<R> {

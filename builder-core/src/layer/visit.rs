@@ -5,8 +5,7 @@
 use std::io::{self, Read};
 
 use super::data::LayerData;
-use super::error::{Error, TarProblem};
-use super::frame::Frames;
+use super::error::Error;
 use super::index::LayerIndex;
 use super::making::Making;
 use super::read::{self, What};
@@ -78,13 +77,9 @@ fn visit_tar(
     let mut refused = Ok(());
     let unpacked = read::unpack(store, descriptor, |tar| {
         let mut making = indexed.then(|| Making::new(store));
-        read::each_record(tar, &what, |frames, record, number| {
-            let mut content = Content {
-                left: record.data.map_or(0, |range| range.len),
-                frames,
-            };
+        read::each_record(tar, &what, |content, record, number| {
             if refused.is_ok() {
-                refused = visitor(&record, &mut content);
+                refused = visitor(&record, content);
             }
             if is_interrupted(&refused) {
                 return Err(Error::Pipeline);
@@ -113,29 +108,6 @@ fn visit_tar(
 /// Whether a visitor wants to stop at once; any other refusal waits for what is wrong with the tar itself.
 fn is_interrupted(refused: &crate::Result<()>) -> bool {
     matches!(refused, Err(error) if error.kind() == crate::ErrorKind::Interrupted)
-}
-
-/// The bytes of one file of a tar.
-struct Content<'f, R> {
-    frames: &'f mut Frames<R>,
-    left: u64,
-}
-
-impl<R: Read> Read for Content<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let room = usize::try_from(self.left).unwrap_or(usize::MAX);
-        let room = room.min(buffer.len());
-        if room == 0 {
-            return Ok(0);
-        }
-        let taken = self.frames.read_content(&mut buffer[..room])?;
-        if taken == 0 {
-            let early = TarProblem::Truncated.to_string();
-            return Err(io::Error::new(io::ErrorKind::InvalidData, early));
-        }
-        self.left -= taken as u64;
-        Ok(taken)
-    }
 }
 
 /// Whether a record says something that is to be made, and not only hidden or implied.

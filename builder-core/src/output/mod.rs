@@ -18,6 +18,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventSink};
 use crate::image::Committed;
+use crate::image::replaced::Replacements;
 use crate::interrupt::Interrupt;
 use crate::oci::descriptor::Descriptor;
 use crate::reference::Reference;
@@ -89,6 +90,8 @@ pub(crate) struct Bundle<'a> {
     pub(crate) time: Timestamp,
     /// The time that no file of a root file system may be later than.
     pub(crate) epoch: Option<Timestamp>,
+    /// Is told of directories that stand where a lower layer has something else.
+    pub(crate) replacements: &'a Replacements,
 }
 
 impl Bundle<'_> {

@@ -64,7 +64,8 @@ pub(super) fn write_tar(
     file: &mut File,
     interrupt: &Interrupt,
 ) -> Result<u64> {
-    let view = View::new(store, &bundle.image.layers, "the image");
+    let view = View::new(store, &bundle.image.layers, "the image")
+        .with_replacements(Some(bundle.replacements));
     let mut out = BufWriter::with_capacity(256 * 1024, file);
     let mut links = Links::default();
     let mut written = 0;
@@ -122,7 +123,8 @@ pub(super) fn write_directory(
     to: &Path,
     interrupt: &Interrupt,
 ) -> Result<u64> {
-    let view = View::new(store, &bundle.image.layers, "the image");
+    let view = View::new(store, &bundle.image.layers, "the image")
+        .with_replacements(Some(bundle.replacements));
     let partial = Partial(whole_file::hidden_name(to));
     std::fs::create_dir(&partial.0).map_err(Problem::at("create", &partial.0))?;
     let mut links = Links::default();

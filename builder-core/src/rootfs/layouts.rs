@@ -18,6 +18,7 @@ use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Layer;
+use crate::image::replaced::Replacements;
 use crate::image::view::View;
 use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
@@ -25,6 +26,7 @@ use crate::layer::{LayerIndex, Mark, Record, index_layer, visit_layer};
 use crate::owners::{OwnerEncoding, SideTable};
 use crate::store::{BlobSource, Store, TemporaryDirectory, used_now};
 use crate::timestamp::Timestamp;
+use crate::tree::Tree as _;
 
 /// Sets file capabilities below a root, each as `security.capability` of version 2.
 pub type Capabilities<'a> = dyn Fn(&Path, &[(ImagePath, Vec<u8>)]) -> Result<()> + 'a;
@@ -40,6 +42,8 @@ pub struct Layouts<'a> {
     pub encoding: OwnerEncoding,
     /// Sets what only a user namespace may set. Called once for each layer that has any, where owners are recorded.
     pub capabilities: &'a Capabilities<'a>,
+    /// Is told of directories that stand where a lower layer has something else.
+    pub replacements: Option<&'a Replacements>,
     /// Ends the work early.
     pub interrupt: &'a Interrupt,
 }
@@ -203,7 +207,9 @@ impl Layouts<'_> {
         let index = visit_layer(self.store, blob, diff_id, &mut put)?;
         let mut layers = below.to_vec();
         layers.push(layer.clone());
-        let view = View::new(self.store, &layers, "the image").with_source(self.source);
+        let view = View::new(self.store, &layers, "the image")
+            .with_source(self.source)
+            .with_replacements(self.replacements);
         let implies = self.complete(&index, &view, &mut unpacker, target)?;
         let capabilities = std::mem::take(&mut unpacker.capabilities);
         drop(unpacker);
@@ -234,8 +240,8 @@ impl Layouts<'_> {
                 unpacker.delete(path)
             } else if record.opaque {
                 unpacker.empty(path)
-            } else if record.is_directory() && !record.implicit {
-                // What lies below it may come first.
+            } else if record.is_directory() {
+                // What lies below it may come first, and may be all that the layer names.
                 unpacker.make_way(path)
             } else {
                 continue;
@@ -245,8 +251,8 @@ impl Layouts<'_> {
         Ok(())
     }
 
-    /// Makes what only the whole layer tells: whiteouts, hard links, and what directories have. Gives whether a
-    /// directory is implied.
+    /// Makes what only the whole layer tells: whiteouts, hard links, and what directories have. Gives whether the layers
+    /// below had to tell something: what a directory has that is only implied, or what a hard link leads to.
     fn complete(
         &self,
         index: &LayerIndex,
@@ -266,6 +272,11 @@ impl Layouts<'_> {
                 close(unpacker, &last)?;
             }
             implies |= record.implicit && !path.is_root();
+            if leads_out(index, &record)? {
+                implies = true;
+                put_lower_file(unpacker, view, &path)?;
+                continue;
+            }
             let done = complete_one(unpacker, &record, &mut targets, target);
             done.map_err(|error| unpacker.fail(&path, error))?;
             if record.is_directory() {
@@ -276,6 +287,26 @@ impl Layouts<'_> {
             close(unpacker, &last)?;
         }
         Ok(implies)
+    }
+}
+
+/// Whether a record is a hard link to a file that its own layer doesn't hold.
+fn leads_out(index: &LayerIndex, record: &Record) -> Result<bool> {
+    let is_link = matches!(record.entry.kind, EntryKind::HardLink { .. });
+    Ok(is_link && record.data.is_none() && index.linked(record)?.is_none())
+}
+
+/// Makes a file of its own of a hard link to a file of a lower layer.
+fn put_lower_file(unpacker: &mut Unpacker<'_>, view: &View<'_>, path: &ImagePath) -> Result<()> {
+    let Some(mut node) = view.look_up(path)? else {
+        return Ok(());
+    };
+    let record = Record::present(node.entry.clone(), None);
+    if matches!(node.entry.kind, EntryKind::File { .. }) {
+        let mut content = view.open(&mut node)?;
+        unpacker.put(&record, &mut content)
+    } else {
+        unpacker.put(&record, &mut std::io::empty())
     }
 }
 

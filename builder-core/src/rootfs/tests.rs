@@ -155,6 +155,7 @@ impl World {
             source: None,
             encoding,
             capabilities: &|_, _| Ok(()),
+            replacements: None,
             interrupt: &interrupt,
         })
     }
@@ -380,16 +381,11 @@ fn no_member_gets_out_of_the_root() {
     let outside = world.home.path().join("outside");
     fs::create_dir(&outside).unwrap();
     let there = outside.to_str().unwrap();
-    let link = world.foreign(&[(b'2', "out", there, "")]);
-    let below = world.foreign(&[(b'0', "out/evil", "", "x")]);
-    let file = world.foreign(&[(b'0', "out", "", "x")]);
     let hostile: &[&[Layer]] = &[
         &[world.foreign(&[(b'2', "out", there, ""), (b'0', "out/evil", "", "x")])],
         &[world.foreign(&[(b'0', "../evil", "", "x")])],
         &[world.foreign(&[(b'1', "a", "/../../etc/passwd", "")])],
         &[world.foreign(&[(b'1', "a", "/etc/passwd", "")])],
-        &[link, below.clone()],
-        &[file, below],
     ];
     for (number, layers) in hostile.iter().enumerate() {
         let root = world.home.path().join(format!("root{number}"));
@@ -416,6 +412,66 @@ fn no_member_gets_out_of_the_root() {
             .count(),
         0
     );
+    // Below what a lower layer has as a link or a file, a member is in a directory of its own.
+    let below = world.foreign(&[(b'0', "out/evil", "", "x")]);
+    for (number, lower) in [(b'2', there, ""), (b'0', "", "x")].iter().enumerate() {
+        let (kind, link, text) = lower;
+        let layers = [world.foreign(&[(*kind, "out", link, text)]), below.clone()];
+        let encoding = OwnerEncoding::Recorded;
+        let (root, table) = world.root(&format!("own{number}"), &layers, encoding);
+        let expected = ["/out dir 755 0:0 now", "/out/evil file \"x\" 755 0:0 now"];
+        assert_eq!(shown(&root, encoding, &table), expected);
+        let lowers = world.with(encoding, |layouts| layouts.lowers(&layers).unwrap());
+        let table = SideTable::default();
+        assert_eq!(shown(&lowers[1].tree, encoding, &table), expected);
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "{number}");
+    }
+}
+
+/// A hard link to a file of a lower layer is a file with the same content, mode and owner, in a root and in a lower
+/// directory; links on the way are those of the layers below.
+#[test]
+fn hard_links_lead_to_lower_layers() {
+    let world = World::new();
+    for encoding in encodings() {
+        let layers = [
+            world.foreign(&[
+                (b'0', "usr/f", "", "lower"),
+                (b'2', "l", "usr", ""),
+                (b'2', "s", "somewhere", ""),
+                (b'1', "again", "usr/f", ""),
+            ]),
+            world.foreign(&[
+                (b'1', "a", "usr/f", ""),
+                (b'1', "b", "l/f", ""),
+                (b'1', "c", "a", ""),
+                (b'1', "d", "s", ""),
+                (b'1', "e", "again", ""),
+            ]),
+        ];
+        let name = format!("{encoding:?}");
+        let (root, table) = world.root(&name, &layers, *encoding);
+        let upper = [
+            "/a file \"lower\" 755 0:0 now",
+            "/b file \"lower\" 755 0:0 now",
+            "/c file \"lower\" 755 0:0 now",
+            "/d -> somewhere 777 0:0 now",
+            "/e file \"lower\" 755 0:0 now",
+        ];
+        let all = shown(&root, *encoding, &table);
+        assert_eq!(all.len(), 10, "{all:?}");
+        for line in upper {
+            assert!(all.iter().any(|one| one == line), "{line}: {all:?}");
+        }
+        let lowers = world.with(*encoding, |layouts| layouts.lowers(&layers).unwrap());
+        let table = SideTable::default();
+        assert_eq!(shown(&lowers[1].tree, *encoding, &table), upper);
+        let nothing = world.foreign(&[(b'1', "x", "usr/none", "")]);
+        let layers = [layers[0].clone(), nothing];
+        let error = world.with(*encoding, |layouts| layouts.lowers(&layers).unwrap_err());
+        assert_eq!(error.kind(), ErrorKind::BaseImage);
+        assert!(error.message().contains("`/usr/none`"), "{error}");
+    }
 }
 
 const STEP: &[&str] = &[
@@ -778,6 +834,7 @@ fn capabilities_are_set_or_handed_over_and_found_again() {
                 handed.borrow_mut().extend_from_slice(all);
                 Ok(())
             },
+            replacements: None,
             interrupt: &interrupt,
         };
         layouts.apply(&[], &layers, &root, &mut table).unwrap();

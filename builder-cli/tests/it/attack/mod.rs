@@ -2,6 +2,7 @@
 //! its size.
 
 mod git;
+mod layers;
 
 #[test]
 fn no_file_of_the_attacks_is_forgotten() {

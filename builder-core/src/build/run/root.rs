@@ -134,6 +134,7 @@ pub(super) fn with_layouts<T>(
         source: input.shared.source,
         encoding: input.runner.encoding(),
         capabilities: &|root, files| engine.set_capabilities(root, files),
+        replacements: Some(input.shared.replacements),
         interrupt: input.shared.interrupt,
     })
 }
