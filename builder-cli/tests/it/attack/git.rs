@@ -1,5 +1,6 @@
 //! git and credential helpers: a caller's repository is not touched, and an interrupt ends them.
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
@@ -135,6 +136,9 @@ fn no_hook_of_the_users_runs_in_what_others_wrote() {
     assert!(!world.path("ran").exists());
 }
 
+const UNAUTHORIZED: &[u8] =
+    b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"r\"\r\nContent-Length: 0\r\n\r\n";
+
 #[test]
 fn a_silent_program_is_ended_at_the_first_interrupt() {
     if require("git").is_none() {
@@ -153,7 +157,11 @@ fn a_silent_program_is_ended_at_the_first_interrupt() {
             "-t a @/context",
         ),
         ("a context of git's", "", "-t a git://HERE/r.git"),
-        ("a helper", "FROM HERE/a/b:1\n", "-t a @/context"),
+        (
+            "a helper",
+            "FROM HERE/a/b:1\n",
+            "-t a --insecure-registry HERE @/context",
+        ),
     ] {
         // Accepts connections and never says a word.
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -170,7 +178,11 @@ fn a_silent_program_is_ended_at_the_first_interrupt() {
         while !started.exists() && (is_helper || connection.is_none()) {
             let ended = running.ends_within(Duration::from_millis(20));
             assert!(ended.is_none(), "{name} ends by itself");
-            connection = connection.or_else(|| silent.accept().ok());
+            connection = silent.accept().ok().or(connection);
+            if let (true, Some((stream, _))) = (is_helper, &mut connection) {
+                // It wants to know who is there. Who has hung up does not hear it.
+                let _ = stream.write_all(UNAUTHORIZED);
+            }
         }
         running.signal(Signal::INT);
         let ended = running.ends_within(Duration::from_secs(20));
