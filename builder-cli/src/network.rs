@@ -72,12 +72,9 @@ fn tls(environment: &Environment) -> TlsOptions {
             .map(|config| config.join("containers/certs.d")),
     ];
     TlsOptions {
-        system_files: match file {
-            Some(file) => vec![file],
-            None => CA_FILES.iter().map(PathBuf::from).collect(),
-        },
+        named_file: file,
+        system_files: CA_FILES.iter().map(PathBuf::from).collect(),
         system_folders: folders,
-        extra_files: Vec::new(),
         host_folders: ["/etc/docker/certs.d", "/etc/containers/certs.d"]
             .map(PathBuf::from)
             .into_iter()

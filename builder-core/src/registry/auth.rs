@@ -10,11 +10,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::challenge::{self, Challenge};
-use super::encoding::basic;
 use super::error::{Error, Proof, Result};
 use super::place::Endpoint;
 use super::retry::Link;
 use super::token;
+use crate::http::encoding::basic;
 use crate::http::{self, Request, Response};
 
 /// So many scopes of a registry's own are kept a repository.

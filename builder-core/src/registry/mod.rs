@@ -9,7 +9,6 @@ mod blob_reader;
 mod challenge;
 mod client;
 mod document;
-mod encoding;
 pub mod error;
 mod insecure;
 mod kind;
@@ -26,12 +25,11 @@ mod words;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use crate::http::{base64, clean};
 pub use auth::{Credentials, Secret};
 pub use client::MAX_DOCUMENT_BYTES;
-pub use encoding::base64;
 pub use error::{Error, Result};
 pub use push::Pushed;
-pub use words::clean;
 
 use crate::event::{Event, EventSink};
 use crate::http::{Transport, for_message};

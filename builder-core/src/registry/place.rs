@@ -130,7 +130,12 @@ impl Schemes {
         probe.trust.registry = Some(host.to_owned());
         let scheme = match link.once(&probe, &|_| ())? {
             Ok(_) => "https",
-            Err(error @ (http::Error::Certificate { .. } | http::Error::File { .. })) => {
+            Err(
+                error @ (http::Error::Certificate { .. }
+                | http::Error::File { .. }
+                | http::Error::TrustedFile { .. }
+                | http::Error::TrustedText),
+            ) => {
                 return Err(Error::from(error).of_registry(host));
             }
             Err(_) => "http",

@@ -184,7 +184,7 @@ impl Registry<'_> {
             ..Call::new(place, Action::Push)
         };
         let fields = [("mount", digest.to_string()), ("from", source.to_owned())];
-        let query = super::encoding::encode(&fields);
+        let query = crate::http::encoding::encode(&fields);
         let url = place.url(&format!("blobs/uploads/?{query}"));
         let (response, url) = match self.call_to(&call, &Request::new("POST", url)) {
             Err(Error::Denied { .. } | Error::Status { .. }) => return Ok(Mount::Refused),

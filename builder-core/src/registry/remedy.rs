@@ -8,6 +8,12 @@ impl Error {
     /// The remedy.
     fn help(&self) -> Option<String> {
         let text = match self {
+            Self::Http(http::Error::TrustedFile { .. }) => {
+                "name a file that is there, or unset SSL_CERT_FILE: the system's CAs count then".to_owned()
+            }
+            Self::Http(http::Error::TrustedText) => {
+                "write the text into a file and name that; a variable of type \"file\" does so in GitLab's CI".to_owned()
+            }
             Self::Unreachable { registry, source } => return unreachable(registry, source),
             Self::Certificate { registry, source } => return certificate(registry, source),
             Self::Denied {

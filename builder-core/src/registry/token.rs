@@ -9,11 +9,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::auth::{Credentials, Secret, Wanted};
-use super::encoding::{basic, encode};
 use super::error::{Error, Result};
 use super::retry::{Link, retry_after};
-use super::words::{is_html, words};
-use crate::http::{Body, Request, Response};
+use super::words::words;
+use crate::http::encoding::{basic, encode};
+use crate::http::{Body, Request, Response, is_html};
 
 /// A token lives so long where its server doesn't say, in seconds.
 const DEFAULT_LIFE: u64 = 60;

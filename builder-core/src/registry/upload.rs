@@ -128,7 +128,8 @@ impl Registry<'_> {
         }
     }
 
-    /// Sends a blob in pieces. One that is too large never reached the registry: a smaller one takes its place.
+    /// Sends a blob in pieces, the last one with the request that ends the upload. One that is too large never reached
+    /// the registry: smaller ones take its place.
     fn send_pieces(
         &self,
         call: &Call<'_>,
@@ -138,10 +139,18 @@ impl Registry<'_> {
     ) -> Result<Outcome> {
         let least = session.least.unwrap_or(0).max(LEAST_PIECE);
         let (mut url, mut done) = (session.url.clone(), 0);
-        let mut size = FIRST_PIECE.min(blob.size / 2).max(least);
-        while done < blob.size {
-            let length = size.min(blob.size - done);
-            let request = Request::new("PATCH", &url)
+        let mut size = FIRST_PIECE.min(blob.size.div_ceil(2)).max(least);
+        loop {
+            let left = blob.size - done;
+            // Pieces of one length: a last one that is smaller than what the registry takes would be refused.
+            let length = left.div_ceil((left / size).max(1));
+            let is_last = length == left;
+            let request = if is_last {
+                Request::new("PUT", with_digest(&url, blob))
+            } else {
+                Request::new("PATCH", &url)
+            };
+            let request = request
                 .with_header("Content-Type", "application/octet-stream")
                 .with_header("Content-Range", format!("{done}-{}", done + length - 1))
                 .with_body(piece(path, done, length));
@@ -157,16 +166,13 @@ impl Registry<'_> {
             if !matches!(response.status, 200..=204) {
                 return self.outcome(call, blob, response);
             }
+            if is_last {
+                return Ok(Outcome::Done);
+            }
             if response.header("location").is_some() {
                 url = location(&self.link, call.place, &url, &response)?;
             }
             done += length;
-        }
-        let request = Request::new("PUT", with_digest(&url, blob));
-        match self.call_once(call, VERB, &request, &|_| ())? {
-            Sent::Answered(response) if matches!(response.status, 200..=204) => Ok(Outcome::Done),
-            Sent::Answered(response) => self.outcome(call, blob, response),
-            Sent::Later(error, after) => Ok(Outcome::Again(error, after)),
         }
     }
 
@@ -233,6 +239,6 @@ fn piece(path: &Path, offset: u64, length: u64) -> Body {
 
 fn with_digest(location: &str, blob: &Descriptor) -> String {
     let joint = if location.contains('?') { '&' } else { '?' };
-    let digest = super::encoding::encode(&[("digest", blob.digest.to_string())]);
+    let digest = crate::http::encoding::encode(&[("digest", blob.digest.to_string())]);
     format!("{location}{joint}{digest}")
 }

@@ -1,10 +1,35 @@
 //! Encodings of credentials and queries: base64, and percent.
 
-pub(super) fn basic(username: &str, password: &str) -> String {
+pub(crate) fn basic(username: &str, password: &str) -> String {
     format!(
         "Basic {}",
         base64(format!("{username}:{password}").as_bytes())
     )
+}
+
+/// The same of a user and a password that are one text already.
+pub(crate) fn basic_of(pair: &[u8]) -> String {
+    format!("Basic {}", base64(pair))
+}
+
+/// Undoes percent-encoding; a `%` that begins none stays.
+pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|two| std::str::from_utf8(two).ok());
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match byte.filter(|_| *first == b'%') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    bytes
 }
 
 /// RFC 4648, section 4.
