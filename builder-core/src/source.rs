@@ -1,15 +1,26 @@
 //! A source file and the places in it: what a diagnostic points at.
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 /// The text of a Dockerfile or of an ignore file, with the name to show for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct SourceFile {
     /// How the user named the file: `Dockerfile`, `ci/app.Dockerfile`, `-`.
     pub name: String,
     /// The whole text. Cloning is cheap.
     pub text: Arc<str>,
+    /// Of the text; made when a place is asked for.
+    table: Arc<OnceLock<Table>>,
 }
+
+impl PartialEq for SourceFile {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, &self.text) == (&other.name, &other.text)
+    }
+}
+
+impl Eq for SourceFile {}
 
 /// A range of bytes in a [`SourceFile`]: `start` inclusive, `end` exclusive, both on character boundaries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +62,7 @@ impl SourceFile {
         Self {
             name: name.into(),
             text: text.into(),
+            table: Arc::default(),
         }
     }
 
@@ -71,20 +83,71 @@ impl SourceFile {
         Self::new(name, text)
     }
 
-    /// Line and column of the byte at `offset`; an offset behind the end counts as the end.
+    /// Line and column of the byte at `offset`; an offset behind the end counts as the end. The lines are found once, so
+    /// that a file of many problems costs its length.
     pub fn position(&self, offset: usize) -> Position {
-        let before = &self.text[..self.text.floor_char_boundary(offset.min(self.text.len()))];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let table = self.table();
+        let offset = self.text.floor_char_boundary(offset.min(self.text.len()));
+        let line = table.starts.partition_point(|start| *start <= offset);
+        let start = table.starts[..line].last().copied().unwrap_or(0);
         Position {
-            line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
+            line: line.max(1),
+            column: self.characters(offset) - self.characters(start) + 1,
         }
+    }
+
+    /// The place of the line that holds the byte at `offset`, its end of line included.
+    pub fn line_at(&self, offset: usize) -> Range<usize> {
+        let starts = &self.table().starts;
+        let line = starts.partition_point(|start| *start <= offset);
+        let start = starts[..line].last().copied().unwrap_or(0);
+        start..starts.get(line).copied().unwrap_or(self.text.len())
+    }
+
+    /// Number of characters before the byte at `offset`.
+    fn characters(&self, offset: usize) -> usize {
+        let (table, block) = (self.table(), offset / BLOCK);
+        let before = table.characters.get(block).copied().unwrap_or(0);
+        before + count(&self.text.as_bytes()[block * BLOCK..offset])
+    }
+
+    fn table(&self) -> &Table {
+        self.table.get_or_init(|| {
+            let bytes = self.text.as_bytes();
+            let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+            let starts = std::iter::once(0).chain(ends.map(|(at, _)| at + 1));
+            let mut sum = 0;
+            let characters = bytes.chunks(BLOCK).map(|block| {
+                let before = sum;
+                sum += count(block);
+                before
+            });
+            Table {
+                characters: characters.collect(),
+                starts: starts.collect(),
+            }
+        })
     }
 
     /// The text that `span` covers.
     pub fn slice(&self, span: Span) -> &str {
         self.text.get(span.start..span.end).unwrap_or_default()
     }
+}
+
+/// Bytes between two entries of the table of characters.
+const BLOCK: usize = 1024;
+
+/// Where lines begin, and how many characters are before each block of bytes.
+#[derive(Debug)]
+struct Table {
+    starts: Vec<usize>,
+    characters: Vec<usize>,
+}
+
+/// The characters that begin in some bytes of UTF-8.
+fn count(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
 }
 
 /// The first of the characters that stand for bytes: the end of the last private plane, where no text has any.

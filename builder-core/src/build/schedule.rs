@@ -13,10 +13,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::image::{Image, Layer};
 use crate::plan::PlannedStage;
-use crate::plan::step::StageBase;
+use crate::plan::step::{CopyFrom, StageBase};
 
 /// What the workers share.
 struct Board {
+    /// The places in the plan of the stages that need a stage, by its index.
+    needed_by: BTreeMap<usize, Vec<usize>>,
     state: Mutex<State>,
     /// Told whenever a stage ends.
     changed: Condvar,
@@ -24,8 +26,14 @@ struct Board {
 
 #[derive(Default)]
 struct State {
-    /// Stages that nobody has begun, by their place in the plan.
-    waiting: BTreeSet<usize>,
+    /// Stages whose needs are done and that nobody has begun, by their place in the plan.
+    ready: BTreeSet<usize>,
+    /// How many needs of each stage are not done, by its place in the plan.
+    missing: Vec<usize>,
+    /// How many stages nobody has begun.
+    waiting: usize,
+    /// How many stages that were not begun need a result, by the index of its stage.
+    uses: BTreeMap<usize, usize>,
     /// Bases that were found, by the index of their stage.
     bases: BTreeMap<usize, Found>,
     /// Results, by the index of their stage.
@@ -53,14 +61,7 @@ pub(crate) fn execute(
         interrupt: &stop,
         ..*shared
     };
-    let board = Board {
-        state: Mutex::new(State {
-            waiting: (0..stages.len()).collect(),
-            bases,
-            ..State::default()
-        }),
-        changed: Condvar::new(),
-    };
+    let board = Board::new(stages, bases);
     std::thread::scope(|scope| {
         for _ in 1..jobs.clamp(1, stages.len().max(1)) {
             scope.spawn(|| work(shared, &board, images));
@@ -71,7 +72,13 @@ pub(crate) fn execute(
     if let Some(error) = first_failure(std::mem::take(&mut state.failed)) {
         return Err(error);
     }
-    match state.done.remove(&shared.plan.target) {
+    let mut target = state.done.remove(&shared.plan.target);
+    if let Some(image) = &mut target {
+        let told = std::mem::take(&mut image.config.history);
+        image.config = shared.plan.config.clone();
+        image.config.history = told;
+    }
+    match target {
         None if !shared.only_asks => {
             Err(Error::new(ErrorKind::Internal, "the target was not built"))
         }
@@ -88,6 +95,31 @@ fn first_failure(failed: BTreeMap<usize, Error>) -> Option<Error> {
 }
 
 impl Board {
+    fn new(stages: &[PlannedStage], bases: BTreeMap<usize, Found>) -> Self {
+        let mut needed_by: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let mut state = State {
+            waiting: stages.len(),
+            bases,
+            ..State::default()
+        };
+        for (place, stage) in stages.iter().enumerate() {
+            let needs = stage.needs();
+            state.missing.push(needs.len());
+            if needs.is_empty() {
+                state.ready.insert(place);
+            }
+            for index in needs {
+                needed_by.entry(index).or_default().push(place);
+                *state.uses.entry(index).or_default() += 1;
+            }
+        }
+        Self {
+            needed_by,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,8 +128,17 @@ impl Board {
 /// Builds one stage after the other until none is left, or one has failed.
 fn work(shared: &Shared<'_>, board: &Board, images: &Mutex<Images<'_>>) {
     while let Some((planned, found, done)) = next(shared, board) {
-        let result = build(shared, planned, found, images, &done);
-        let mut state = board.lock();
+        let result = build(shared, planned, found, images, done);
+        let mut guard = board.lock();
+        let state = &mut *guard;
+        if result.is_ok() {
+            for place in board.needed_by.get(&planned.index).into_iter().flatten() {
+                state.missing[*place] -= 1;
+                if state.missing[*place] == 0 {
+                    state.ready.insert(*place);
+                }
+            }
+        }
         match result {
             Ok(Some(image)) => {
                 state.done.insert(planned.index, image);
@@ -110,7 +151,7 @@ fn work(shared: &Shared<'_>, board: &Board, images: &Mutex<Images<'_>>) {
                 shared.interrupt.set();
             }
         }
-        drop(state);
+        drop(guard);
         board.changed.notify_all();
     }
 }
@@ -122,23 +163,14 @@ type Task<'p> = (&'p PlannedStage, Option<Found>, BTreeMap<usize, Image>);
 fn next<'p>(shared: &Shared<'p>, board: &Board) -> Option<Task<'p>> {
     let mut state = board.lock();
     loop {
-        if state.waiting.is_empty() || !state.failed.is_empty() {
+        if state.waiting == 0 || !state.failed.is_empty() {
             return None;
         }
-        let ready = state.waiting.iter().copied().find(|place| {
-            let needs = shared.plan.stages[*place].needs();
-            needs
-                .iter()
-                .all(|index| state.done.contains_key(index) || state.unknown.contains(index))
-        });
-        if let Some(place) = ready {
-            state.waiting.remove(&place);
+        if let Some(place) = state.ready.pop_first() {
+            state.waiting -= 1;
             let planned = &shared.plan.stages[place];
-            let needs = planned.needs();
-            let done = needs.iter().filter_map(|index| {
-                let image = state.done.get(index)?;
-                Some((*index, image.clone()))
-            });
+            let done = planned.needs().into_iter();
+            let done = done.filter_map(|index| Some((index, state.take(index)?)));
             let done = done.collect();
             return Some((planned, state.bases.remove(&planned.index), done));
         }
@@ -146,6 +178,19 @@ fn next<'p>(shared: &Shared<'p>, board: &Board) -> Option<Task<'p>> {
             .changed
             .wait(state)
             .unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+impl State {
+    /// A result, for one of the stages that need it. Nothing is kept for nobody: of a thousand stages one on the other, each
+    /// holds what all below it hold.
+    fn take(&mut self, index: usize) -> Option<Image> {
+        let left = self.uses.entry(index).or_default();
+        *left = left.saturating_sub(1);
+        match left {
+            0 => self.done.remove(&index),
+            _ => self.done.get(&index).cloned(),
+        }
     }
 }
 
@@ -162,12 +207,23 @@ fn build(
     planned: &PlannedStage,
     found: Option<Found>,
     images: &Mutex<Images<'_>>,
-    done: &BTreeMap<usize, Image>,
+    mut done: BTreeMap<usize, Image>,
 ) -> Result<Option<Image>> {
     shared.interrupt.check()?;
     let base = match (&planned.base, found) {
         (StageBase::Stage(index), _) if !done.contains_key(index) => return Ok(None),
-        (StageBase::Stage(index), _) => done.get(index).cloned().unwrap_or_default(),
+        (StageBase::Stage(index), _) => {
+            let copies = planned.steps.iter().any(|step| {
+                let mut sources = step.step.sources();
+                sources.any(|from| *from == CopyFrom::Stage(*index))
+            });
+            let base = if copies {
+                done.get(index).cloned()
+            } else {
+                done.remove(index)
+            };
+            base.unwrap_or_default()
+        }
         (_, Some(Found::Image(base))) => base.image,
         (StageBase::Named(name), Some(Found::Directory(path))) => {
             let directory = images::open_named(name, &path)?;
@@ -186,5 +242,5 @@ fn build(
     shared
         .events
         .send(Event::StageStarted { stage, base: text });
-    stage::execute(shared, planned, base, images, done)
+    stage::execute(shared, planned, base, images, &done)
 }

@@ -122,9 +122,6 @@ pub(crate) fn execute(
             layer_bytes,
         });
     }
-    let told = std::mem::take(&mut image.config.history);
-    image.config = stage.config.clone();
-    image.config.history = told;
     Ok(Some(image))
 }
 

@@ -28,13 +28,13 @@ pub struct Instruction {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstructionKind {
     /// ADD
-    Add(CopyInstruction),
+    Add(Box<CopyInstruction>),
     /// ARG
     Arg(ArgInstruction),
     /// CMD
     Cmd(CmdInstruction),
     /// COPY
-    Copy(CopyInstruction),
+    Copy(Box<CopyInstruction>),
     /// ENTRYPOINT
     Entrypoint(EntrypointInstruction),
     /// ENV
@@ -42,9 +42,9 @@ pub enum InstructionKind {
     /// EXPOSE
     Expose(ExposeInstruction),
     /// FROM
-    From(FromInstruction),
+    From(Box<FromInstruction>),
     /// HEALTHCHECK
-    Healthcheck(HealthcheckInstruction),
+    Healthcheck(Box<HealthcheckInstruction>),
     /// LABEL
     Label(LabelInstruction),
     /// MAINTAINER
@@ -52,7 +52,7 @@ pub enum InstructionKind {
     /// ONBUILD
     Onbuild(OnbuildInstruction),
     /// RUN
-    Run(RunInstruction),
+    Run(Box<RunInstruction>),
     /// SHELL
     Shell(ShellInstruction),
     /// STOPSIGNAL

@@ -124,12 +124,30 @@ impl Line<'_> {
 /// The struct of the line's keyword; none if a problem leaves nothing to make it of.
 pub(super) fn parse(mut line: Line<'_>, problems: &mut Vec<Diagnostic>) -> Option<InstructionKind> {
     match line.keyword {
-        "ADD" => return keyword_files::copy(line, true, problems).map(InstructionKind::Add),
-        "COPY" => return keyword_files::copy(line, false, problems).map(InstructionKind::Copy),
-        "FROM" => return keyword_files::from(line, problems).map(InstructionKind::From),
-        "RUN" => return keyword_files::run(line, problems).map(InstructionKind::Run),
+        "ADD" => {
+            return keyword_files::copy(line, true, problems)
+                .map(Box::new)
+                .map(InstructionKind::Add);
+        }
+        "COPY" => {
+            return keyword_files::copy(line, false, problems)
+                .map(Box::new)
+                .map(InstructionKind::Copy);
+        }
+        "FROM" => {
+            return keyword_files::from(line, problems)
+                .map(Box::new)
+                .map(InstructionKind::From);
+        }
+        "RUN" => {
+            return keyword_files::run(line, problems)
+                .map(Box::new)
+                .map(InstructionKind::Run);
+        }
         "HEALTHCHECK" => {
-            return healthcheck::healthcheck(line, problems).map(InstructionKind::Healthcheck);
+            return healthcheck::healthcheck(line, problems)
+                .map(Box::new)
+                .map(InstructionKind::Healthcheck);
         }
         _ => {}
     }
@@ -214,7 +232,8 @@ fn pairs(line: &Line<'_>, problems: &mut Vec<Diagnostic>) -> Option<(Vec<KeyValu
     if !line.text.slice(first.clone()).contains('=') {
         return legacy_pair(line, problems).map(|pair| (vec![pair], true));
     }
-    let mut pairs = Vec::new();
+    // Most lines have one: a list that grows by itself has room for four.
+    let mut pairs = Vec::with_capacity(words.len());
     for range in words {
         let text = line.text.slice(range.clone());
         let Some(at) = text.find('=') else {

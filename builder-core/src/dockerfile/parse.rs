@@ -346,12 +346,12 @@ fn stand_in(keyword: Span, span: Span) -> Instruction {
         keyword,
         span,
         comments: Vec::new(),
-        kind: InstructionKind::From(FromInstruction {
+        kind: InstructionKind::From(Box::new(FromInstruction {
             image,
             platform: None,
             name: None,
             as_keyword: None,
-        }),
+        })),
     }
 }
 

@@ -52,7 +52,9 @@ impl Text {
 
     /// The offset in the file of the byte at `at`.
     fn offset(&self, at: usize) -> usize {
-        let piece = self.pieces.iter().rev().find(|(start, _)| *start <= at);
+        // Pieces without a character begin where the next one does; the last of them counts.
+        let behind = self.pieces.partition_point(|(start, _)| *start <= at);
+        let piece = self.pieces[..behind].last();
         piece.map_or(at, |(start, offset)| offset + (at - start))
     }
 

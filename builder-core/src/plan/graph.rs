@@ -3,7 +3,7 @@
 //! Follows the Dockerfile reference, "FROM". FROM lines see the ARGs above the first FROM and the platform names,
 //! nothing else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::instruction::{Instruction, InstructionKind};
@@ -33,6 +33,8 @@ pub struct StageGraph {
     pub globals: GlobalArgs,
     /// `SOURCE_DATE_EPOCH` in seconds since 1970.
     pub epoch: Option<i64>,
+    /// The last stage of each name.
+    by_name: BTreeMap<String, usize>,
 }
 
 /// One stage as the graph sees it.
@@ -59,11 +61,8 @@ pub struct GraphStage {
 impl StageGraph {
     /// The last stage called `name`, in any case.
     pub fn named(&self, name: &str) -> Option<&GraphStage> {
-        let name = name.to_lowercase();
-        self.stages
-            .iter()
-            .rev()
-            .find(|stage| stage.name.as_ref() == Some(&name))
+        let place = self.by_name.get(&name.to_lowercase())?;
+        self.stages.get(*place)
     }
 
     /// Marks what the target needs, and what the stages in `more` need.
@@ -230,6 +229,7 @@ pub fn graph(
         target: 0,
         globals,
         epoch,
+        by_name: BTreeMap::new(),
     };
     for (index, stage) in dockerfile.stages.iter().enumerate() {
         let found = resolve(
@@ -241,6 +241,9 @@ pub fn graph(
             options,
             &mut problems,
         );
+        if let Some(name) = &found.name {
+            graph.by_name.insert(name.clone(), index);
+        }
         graph.stages.push(found);
     }
     for (index, stage) in dockerfile.stages.iter().enumerate() {

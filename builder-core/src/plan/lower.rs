@@ -8,6 +8,7 @@ mod flags;
 mod metadata;
 mod mount;
 mod run;
+mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,9 +26,11 @@ use crate::source::{SourceFile, Span};
 pub(crate) use flags::{SourceKind, source_kind};
 pub(crate) use run::DEFAULT_HOSTNAME;
 
+use start::{Finished, children, start};
+
 use super::graph::{GraphStage, StageGraph};
 use super::scope::{self, Scope};
-use super::step::{StageBase, Step};
+use super::step::Step;
 use super::{Plan, PlanOptions, PlannedStage, PlannedStep};
 
 /// Lowers the stages that the target needs.
@@ -44,26 +47,26 @@ pub fn lower(
     let mut problems = Vec::new();
     let mut done: BTreeMap<usize, Finished> = BTreeMap::new();
     let mut stages = Vec::new();
+    let mut target = ImageConfig::default();
+    let mut children = children(graph);
     let mut next_id = 1;
     for node in graph.stages.iter().filter(|stage| stage.reachable) {
-        let Some(start) = start(node, &done, bases, &mut problems) else {
+        let Some(start) = start(node, &mut done, &mut children, bases, &mut problems) else {
             continue;
         };
         let mut lowering = Lowering::new(file, dockerfile, graph, options, node, start);
         lowering.stage(dockerfile);
         let steps = number(std::mem::take(&mut lowering.steps), &mut next_id);
         problems.append(&mut lowering.problems);
-        let mut config = lowering.finished_config();
-        done.insert(
-            node.index,
-            Finished {
-                config: config.clone(),
-                scope: lowering.scope,
-            },
-        );
         if node.index == graph.target {
+            target = lowering.config.clone();
+            target.config.env = lowering.scope.config_env();
             let labels = options.labels.iter().cloned();
-            config.config.labels.extend(labels);
+            target.config.labels.extend(labels);
+        }
+        if children.contains_key(&node.index) {
+            let (config, scope) = (lowering.config, lowering.scope);
+            done.insert(node.index, Finished { config, scope });
         }
         stages.push(PlannedStage {
             index: node.index,
@@ -72,13 +75,13 @@ pub fn lower(
             platform: node.platform.clone(),
             span: node.span,
             steps,
-            config,
         });
     }
     problems.extend(unused_build_args(dockerfile, bases, options));
     let plan = Plan {
         stages,
         target: graph.target,
+        config: target,
         epoch: graph.epoch,
     };
     let broken = problems.iter().any(Diagnostic::is_error);
@@ -93,70 +96,8 @@ fn number(mut steps: Vec<PlannedStep>, next_id: &mut u32) -> Vec<PlannedStep> {
     steps
 }
 
-/// What a stage leaves to the stages that start from it.
-struct Finished {
-    config: ImageConfig,
-    scope: Scope,
-}
-
-fn start(
-    node: &GraphStage,
-    done: &BTreeMap<usize, Finished>,
-    bases: &BTreeMap<usize, ImageConfig>,
-    problems: &mut Vec<Diagnostic>,
-) -> Option<Finished> {
-    let mut config = match (&node.base, bases.get(&node.index)) {
-        (StageBase::Stage(earlier), _) => {
-            let earlier = done.get(earlier)?;
-            return Some(Finished {
-                config: earlier.config.clone(),
-                scope: earlier.scope.clone(),
-            });
-        }
-        (StageBase::Named(_), Some(config)) if *config == ImageConfig::default() => {
-            empty_base(node)
-        }
-        (StageBase::Image { .. } | StageBase::Named(_), Some(config)) => {
-            problems.extend(other_platform(node, config));
-            config.clone()
-        }
-        (StageBase::Image { reference, .. }, None) => {
-            let message = format!("the config of `{}` is not at hand", reference.value);
-            problems.push(Diagnostic::error("base-config", reference.span, message));
-            return None;
-        }
-        (StageBase::Scratch | StageBase::Named(_), _) => empty_base(node),
-    };
-    config.created = None;
-    let directory = std::mem::take(&mut config.config.working_dir);
-    config.config.working_dir = super::config::working_directory(directory);
-    let mut scope = Scope::from_env(&config.config.env);
-    scope.default_path();
-    Some(Finished { config, scope })
-}
-
-/// The config of a base that is no image: nothing but a platform and the root directory.
-fn empty_base(node: &GraphStage) -> ImageConfig {
-    let mut config = ImageConfig::for_platform(&node.platform);
-    "/".clone_into(&mut config.config.working_dir);
-    config
-}
-
-/// The check that a base is of the platform that was asked for.
-fn other_platform(node: &GraphStage, config: &ImageConfig) -> Option<Diagnostic> {
-    let found = config.platform();
-    if config.architecture.is_empty() || node.platform.accepts(&found) {
-        return None;
-    }
-    let message = format!(
-        "the base is an image for `{found}`, asked for was `{}`",
-        node.platform
-    );
-    let warning = Diagnostic::warning("InvalidBaseImagePlatform", node.span, message);
-    Some(warning.with_help(
-        "choose a tag that has this platform, or ask for the other one with `--platform`",
-    ))
-}
+/// So many undefined names of a stage are helped with a name that may have been meant.
+const HELPED: usize = 100;
 
 /// One stage while it is lowered.
 struct Lowering<'a> {
@@ -304,7 +245,10 @@ impl<'a> Lowering<'a> {
         }
         let message = format!("`{name}` is used, but neither ARG nor ENV sets it");
         let warning = Diagnostic::warning("UndefinedVar", span, message);
-        let warning = match self.scope.nearest(name) {
+        // A file with more of them than anyone reads is not worth the search.
+        let searched = self.warned.len() <= HELPED;
+        let meant = searched.then(|| self.scope.nearest(name)).flatten();
+        let warning = match meant {
             Some(meant) => warning.with_help(format!("did you mean `{meant}`?")),
             None if self.graph.globals.lookup(name).is_some() => warning.with_help(format!(
                 "add `ARG {name}` to the stage to see the value from above FROM"
@@ -329,12 +273,6 @@ impl<'a> Lowering<'a> {
             empty_layer,
             step,
         });
-    }
-
-    fn finished_config(&self) -> ImageConfig {
-        let mut config = self.config.clone();
-        config.config.env = self.scope.config_env();
-        config
     }
 }
 

@@ -77,6 +77,10 @@ pub struct Plan {
     pub stages: Vec<PlannedStage>,
     /// The target's index in the Dockerfile.
     pub target: usize,
+    /// The config that the target ends with. `history` and `rootfs` are those of its base image; what this build adds to
+    /// them follows from the steps. `created` is none. Other stages' configs end with the plan: a thousand stages one on
+    /// the other would hold the same thousand times.
+    pub config: ImageConfig,
     /// `SOURCE_DATE_EPOCH`: seconds since 1970 that no time of this build may exceed.
     pub epoch: Option<i64>,
 }
@@ -103,9 +107,6 @@ pub struct PlannedStage {
     pub span: Span,
     /// What it does, in order.
     pub steps: Vec<PlannedStep>,
-    /// The config that it ends with. `history` and `rootfs` are those of the base image; what this build adds to
-    /// them follows from the steps. `created` is none.
-    pub config: ImageConfig,
 }
 
 impl PlannedStage {

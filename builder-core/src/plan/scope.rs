@@ -15,27 +15,60 @@ use super::PlanOptions;
 /// The search path of an image that sets none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A variable that ENV or the base image set.
+/// Things by name, in the order in which their names came first.
 #[derive(Clone, Debug, PartialEq, Eq)]
+struct Named<T> {
+    items: Vec<(String, T)>,
+    places: BTreeMap<String, usize>,
+}
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            places: BTreeMap::new(),
+        }
+    }
+}
+
+impl<T> Named<T> {
+    fn get(&self, name: &str) -> Option<&T> {
+        let place = self.places.get(name)?;
+        self.items.get(*place).map(|(_, item)| item)
+    }
+
+    /// The item of a name, to be set; a new one is made where there is none.
+    fn entry(&mut self, name: &str, new: T) -> &mut T {
+        let place = match self.places.get(name) {
+            Some(place) => *place,
+            None => {
+                self.places.insert(name.to_owned(), self.items.len());
+                self.items.push((name.to_owned(), new));
+                self.items.len() - 1
+            }
+        };
+        &mut self.items[place].1
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.items.iter().map(|(name, _)| name.as_str())
+    }
+}
+
+/// A variable that ENV or the base image set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct EnvEntry {
-    name: String,
     value: String,
     /// The ENV line; none for the base image's.
     span: Option<Span>,
 }
 
-/// A name that ARG declared.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct ArgEntry {
-    name: String,
-    value: Option<String>,
-}
-
 /// The names of one stage, as far as its lines were read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
-    env: Vec<EnvEntry>,
-    args: Vec<ArgEntry>,
+    env: Named<EnvEntry>,
+    /// The names that ARG declared, each with its value if it has one.
+    args: Named<Option<String>>,
 }
 
 impl Scope {
@@ -51,31 +84,24 @@ impl Scope {
 
     /// Sets the default search path where there is none.
     pub fn default_path(&mut self) {
-        if !self.env.iter().any(|entry| entry.name == "PATH") {
+        if !self.has_env("PATH") {
             self.put_env("PATH", DEFAULT_PATH, None);
         }
     }
 
     /// A name's value at this line.
     pub fn lookup(&self, name: &str) -> Option<String> {
-        if let Some(entry) = self.env.iter().find(|entry| entry.name == name) {
+        if let Some(entry) = self.env.get(name) {
             return Some(entry.value.clone());
         }
-        let arg = self.args.iter().find(|arg| arg.name == name)?;
-        arg.value.clone()
+        self.args.get(name)?.clone()
     }
 
     fn put_env(&mut self, name: &str, value: &str, span: Option<Span>) {
-        if let Some(entry) = self.env.iter_mut().find(|entry| entry.name == name) {
-            value.clone_into(&mut entry.value);
-            entry.span = span;
-            return;
-        }
-        self.env.push(EnvEntry {
-            name: name.to_owned(),
+        *self.env.entry(name, EnvEntry::default()) = EnvEntry {
             value: value.to_owned(),
             span,
-        });
+        };
     }
 
     /// What ENV does.
@@ -88,20 +114,16 @@ impl Scope {
         let warning = value
             .as_ref()
             .and_then(|value| self.hidden(name, value, span));
-        match self.args.iter_mut().find(|arg| arg.name == name) {
-            Some(arg) if value.is_some() => arg.value = value,
-            Some(_) => {}
-            None => self.args.push(ArgEntry {
-                name: name.to_owned(),
-                value,
-            }),
+        let arg = self.args.entry(name, None);
+        if value.is_some() {
+            *arg = value;
         }
         warning
     }
 
     /// The warning that ENV keeps `name` from getting `value` at `span`.
     pub fn hidden(&self, name: &str, value: &str, span: Span) -> Option<Diagnostic> {
-        let entry = self.env.iter().find(|entry| entry.name == name)?;
+        let entry = self.env.get(name)?;
         if entry.value == value {
             return None;
         }
@@ -128,23 +150,22 @@ impl Scope {
 
     /// ENV as the config holds it.
     pub fn config_env(&self) -> Vec<String> {
-        self.env
-            .iter()
-            .map(|entry| format!("{}={}", entry.name, entry.value))
+        let items = self.env.items.iter();
+        items
+            .map(|(name, entry)| format!("{name}={}", entry.value))
             .collect()
     }
 
     /// The environment of a RUN: ENV, then each ARG with a value that ENV doesn't set.
     pub fn run_env(&self) -> Vec<(String, String)> {
-        let mut all: Vec<(String, String)> = self
-            .env
-            .iter()
-            .map(|entry| (entry.name.clone(), entry.value.clone()))
+        let items = self.env.items.iter();
+        let mut all: Vec<(String, String)> = items
+            .map(|(name, entry)| (name.clone(), entry.value.clone()))
             .collect();
-        for arg in self.args.iter().filter(|arg| !is_builder_option(&arg.name)) {
-            let hidden = self.env.iter().any(|entry| entry.name == arg.name);
-            if let Some(value) = arg.value.as_ref().filter(|_| !hidden) {
-                all.push((arg.name.clone(), value.clone()));
+        for (name, value) in &self.args.items {
+            let shown = !is_builder_option(name) && !self.has_env(name);
+            if let Some(value) = value.as_ref().filter(|_| shown) {
+                all.push((name.clone(), value.clone()));
             }
         }
         all
@@ -153,29 +174,24 @@ impl Scope {
     /// Every declared name with the value in force, empty where there is none: what a RUN's history shows.
     pub fn history_args(&self) -> Vec<(String, String)> {
         let value = |name: &str| self.lookup(name).unwrap_or_default();
-        self.args
-            .iter()
-            .map(|arg| (arg.name.clone(), value(&arg.name)))
-            .collect()
+        let names = self.args.names();
+        names.map(|name| (name.to_owned(), value(name))).collect()
     }
 
     /// Whether ARG declared `name`.
     pub fn declares(&self, name: &str) -> bool {
-        self.args.iter().any(|arg| arg.name == name)
+        self.args.get(name).is_some()
     }
 
     /// Whether ENV or the base set `name`.
     pub fn has_env(&self, name: &str) -> bool {
-        self.env.iter().any(|entry| entry.name == name)
+        self.env.get(name).is_some()
     }
 
-    /// The known name nearest to a mistyped one.
+    /// The known name nearest to a mistyped one. Of many names a part is looked at.
     pub fn nearest(&self, name: &str) -> Option<&str> {
-        let env = self.env.iter().map(|entry| entry.name.as_str());
-        nearest(
-            name,
-            env.chain(self.args.iter().map(|arg| arg.name.as_str())),
-        )
+        const ENOUGH: usize = 2000;
+        nearest(name, self.env.names().chain(self.args.names()).take(ENOUGH))
     }
 }
 

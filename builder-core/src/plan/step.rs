@@ -9,11 +9,11 @@ pub enum Step {
     /// Changes the config alone: ENV, LABEL, CMD and the like. Adds no layer.
     Config,
     /// COPY and ADD.
-    Copy(CopyStep),
+    Copy(Box<CopyStep>),
     /// WORKDIR: makes the directory. WORKDIR `/` is a [`Step::Config`].
     Workdir(WorkdirStep),
     /// RUN.
-    Run(RunStep),
+    Run(Box<RunStep>),
 }
 
 impl Step {

@@ -74,8 +74,8 @@ fn plans() {
             .unwrap_or_default();
         let (plan, found) = plan_of(&file, &options(&case), &base);
         let mut text = plan.as_ref().map(ToString::to_string).unwrap_or_default();
-        if let Some(target) = plan.as_ref().and_then(|plan| plan.stage(plan.target)) {
-            text.push_str(&serde_json::to_string_pretty(&target.config).unwrap());
+        if let Some(plan) = &plan {
+            text.push_str(&serde_json::to_string_pretty(&plan.config).unwrap());
             text.push('\n');
         }
         text.push_str(&shown(&file, &found));
@@ -117,8 +117,7 @@ fn env_overrides_arg_in_every_order() {
         base.config.env = vec!["base=image".to_owned()];
         let (plan, found) = plan_of(&file, &options, &base);
         let plan = plan.unwrap();
-        let stage = plan.stage(0).unwrap();
-        assert_eq!(stage.config.config.labels["l"], label, "{lines}");
+        assert_eq!(plan.config.config.labels["l"], label, "{lines}");
         assert_eq!(
             found.iter().any(|one| one.rule == "env-overrides-arg"),
             warns,
@@ -133,7 +132,7 @@ fn arg_path_never_changes_path() {
     let options = PlanOptions::new(Platform::new("linux", "amd64", ""));
     let (plan, found) = plan_of(&file, &options, &ImageConfig::default());
     assert_eq!(
-        plan.unwrap().stages[0].config.config.labels["l"],
+        plan.unwrap().config.config.labels["l"],
         plan::scope::DEFAULT_PATH
     );
     assert_eq!(found.len(), 1);

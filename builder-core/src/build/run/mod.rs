@@ -78,7 +78,7 @@ impl<'a> Runner<'a> {
         let steps = plan.stages.iter().flat_map(|stage| &stage.steps);
         let runs: Vec<(&PlannedStep, &RunStep)> = steps
             .filter_map(|step| match &step.step {
-                Step::Run(run) => Some((step, run)),
+                Step::Run(run) => Some((step, &**run)),
                 _ => None,
             })
             .collect();

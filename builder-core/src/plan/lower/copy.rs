@@ -68,7 +68,7 @@ impl Lowering<'_> {
             keep_git_dir: copy.keep_git_dir,
             unpack: copy.unpack,
         };
-        self.push(span, text, Step::Copy(step));
+        self.push(span, text, Step::Copy(Box::new(step)));
     }
 
     pub(super) fn errors(&self) -> usize {

@@ -20,6 +20,9 @@ use crate::source::{Span, replaced};
 
 use super::Lowering;
 
+/// The longest path that can be entered, in bytes: Linux's `PATH_MAX`, less the byte that ends it.
+const LONGEST_PATH: usize = 4095;
+
 impl Lowering<'_> {
     /// All pairs see the values from before the line.
     fn pairs(&mut self, pairs: &[KeyValue]) -> Option<Vec<(String, String)>> {
@@ -280,6 +283,13 @@ impl Lowering<'_> {
         } else {
             config::join_clean(&self.working_dir(), &path)
         };
+        if path.len() > LONGEST_PATH {
+            let message = format!("the working directory has more than {LONGEST_PATH} bytes");
+            let problem = Diagnostic::error("workdir-too-long", workdir.path.span, message);
+            self.problems
+                .push(problem.with_help("no program could enter it"));
+            return;
+        }
         let text = format!("WORKDIR {path}");
         self.config.config.working_dir.clone_from(&path);
         if config::clean(&path) == "/" {

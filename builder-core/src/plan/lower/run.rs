@@ -61,7 +61,7 @@ impl Lowering<'_> {
                 .as_ref()
                 .is_some_and(|word| word.text == "insecure"),
         };
-        self.push(span, text, Step::Run(step));
+        self.push(span, text, Step::Run(Box::new(step)));
     }
 
     /// The host name that the command sees. It stands in `/etc/hosts`, so it must be one word.
