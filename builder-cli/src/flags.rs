@@ -220,10 +220,14 @@ pub(crate) struct BuildFlags {
     #[arg(long, value_name = "PATH")]
     pub(crate) ignorefile: Option<PathBuf>,
 
-    /// What to write: type=oci|oci-dir|docker|local|tar|registry,dest=PATH; a PATH alone is type=local, `-` a tar on standard
+    /// What to write: type=oci|oci-dir|docker|local|tar|image|registry,dest=PATH; a PATH alone is type=local, `-` a tar on standard
     /// output (repeatable) [default: an OCI tarball named after the first tag]
     #[arg(short = 'o', long = "output", value_name = "SPEC")]
     pub(crate) outputs: Vec<String>,
+
+    /// Write Docker's media types instead of OCI's, for old registries
+    #[arg(long)]
+    pub(crate) docker_media_types: bool,
 
     /// Compression of new layers: gzip[:0-9], zstd[:1-19] or none
     #[arg(long, value_name = "KIND[:LEVEL]")]

@@ -4,6 +4,8 @@ mod cache;
 mod contexts;
 mod docker;
 mod elsewhere;
+mod fields;
+mod image_output;
 mod inside;
 mod outputs;
 mod run;
@@ -41,7 +43,7 @@ pub(crate) fn make(
     interrupt: &Interrupt,
 ) -> Result<BuildRequest> {
     docker::refuse(&flags.docker)?;
-    let references = references(&flags.tags)?;
+    let mut references = references(&flags.tags)?;
     let mut request = BuildRequest::new(input.dockerfile, input.context, environment.now);
     request.named_contexts = contexts::named(&flags.build_contexts, environment)?;
     request.build_args = build_args(&flags.build_args, environment)?;
@@ -51,10 +53,6 @@ pub(crate) fn make(
     request.annotations = pairs("annotation", &flags.annotations)?
         .into_iter()
         .collect();
-    request.compression = flags
-        .compression
-        .as_deref()
-        .map_or(Ok(Compression::DEFAULT), compression)?;
     request.threads = flags.jobs.unwrap_or(environment.processors).max(1);
     request.jobs = request.threads;
     request.no_cache = flags.docker.no_cache;
@@ -68,18 +66,32 @@ pub(crate) fn make(
         &environment.directory,
     )?;
     (request.cache_from, request.cache_to) = (caches.from, caches.to);
+    let caches_compression = caches.compression;
     request.run = run::options(&flags.run, environment)?;
     request.epoch = epoch(flags, environment)?;
     request.ignore_syntax = flags.ignore_syntax;
-    let parsed = outputs::parse(&flags.outputs, flags.push, &references, environment)?;
-    request.push = parsed.push;
+    let parsed = outputs::parse(&flags.outputs, flags.push, &mut references, environment)?;
     request.outputs = parsed.outputs;
+    let image = parsed.image;
+    request.push = image.push;
+    request.annotations.extend(image.annotations);
+    request.compression = one_compression(
+        flags.compression.as_deref().map(compression).transpose()?,
+        image.compression,
+        caches_compression,
+    )?;
+    request.form = image.form;
+    request.form.docker_types |= flags.docker_media_types;
     request.pull = pull(flags.pull.as_ref())?;
     request.registry = Some(network::registries(
         &flags.registry,
         environment,
         interrupt,
     )?);
+    if let (true, Some(access)) = (image.insecure, &mut request.registry) {
+        let hosts = references.iter().map(|one| one.registry().to_owned());
+        access.options.insecure.extend(hosts);
+    }
     request.references = references;
     request.git = git(environment);
     request.transport = Some(network::transport(environment, interrupt)?);
@@ -202,6 +214,24 @@ fn compression(text: &str) -> Result<Compression> {
         ("none" | "uncompressed", None) => Ok(Compression::None),
         _ => Err(problem()),
     }
+}
+
+/// One build makes one blob of a layer, for outputs, registries and caches: a wish of one of them holds for all, and two
+/// that differ are none.
+fn one_compression(
+    flag: Option<Compression>,
+    output: Option<Compression>,
+    cache: Option<Compression>,
+) -> Result<Compression> {
+    let mut wishes = [flag, output, cache].into_iter().flatten();
+    let first = wishes.next();
+    if wishes.any(|other| Some(other) != first) {
+        return Err(
+            usage("--compression, --output and --cache-to want different compressions")
+                .with_help("one build makes one blob of each layer: name one of them"),
+        );
+    }
+    Ok(first.unwrap_or(Compression::DEFAULT))
 }
 
 fn epoch(flags: &BuildFlags, environment: &Environment) -> Result<Option<Timestamp>> {

@@ -5,9 +5,12 @@ use std::path::Path;
 
 use builder_core::Result;
 use builder_core::cache::shared::{CacheFrom, CacheMode, CacheTarget, CacheTo, Mounts};
+use builder_core::layer::Compression;
 use builder_core::plan::scope::switch;
 use builder_core::reference::Reference;
 
+use super::fields::{split, switch as flag_of};
+use super::image_output::compression_of;
 use super::usage;
 
 /// The build argument by which Docker's users ask for a record within the image.
@@ -19,6 +22,7 @@ const INLINE: CacheTo = CacheTo {
     mode: CacheMode::Min,
     mounts: Mounts::None,
     ignore_error: false,
+    ignore_existing: false,
 };
 
 /// What the flags say of caches of other machines.
@@ -28,6 +32,8 @@ pub(super) struct Caches {
     pub(super) from: Vec<CacheFrom>,
     /// Those to write.
     pub(super) to: Vec<CacheTo>,
+    /// How they want layers compressed, which are those of the image.
+    pub(super) compression: Option<Compression>,
 }
 
 /// Reads both flags. `directory` is what relative paths start from.
@@ -42,7 +48,8 @@ pub(super) fn parse(
         caches.from.push(one_from(spec, directory)?);
     }
     for spec in to {
-        caches.to.push(one_to(spec, directory)?);
+        let to = one_to(spec, directory, &mut caches.compression)?;
+        caches.to.push(to);
     }
     let asked = arguments.get(INLINE_ARGUMENT);
     let plain = |one: &CacheFrom| matches!(one, CacheFrom::Image(_));
@@ -78,7 +85,7 @@ fn one_from(spec: &str, directory: &Path) -> Result<CacheFrom> {
     Ok(cache)
 }
 
-fn one_to(spec: &str, directory: &Path) -> Result<CacheTo> {
+fn one_to(spec: &str, directory: &Path, compression: &mut Option<Compression>) -> Result<CacheTo> {
     const FLAG: &str = "--cache-to";
     let whole;
     let spec = if spec.contains('=') {
@@ -105,12 +112,24 @@ fn one_to(spec: &str, directory: &Path) -> Result<CacheTo> {
         }
     };
     let ignore_error = fields.flag("ignore-error", false)?;
+    let ignore_existing = fields.flag("ignore-existing", false)?;
+    // Records are OCI artifacts, each a manifest of its own, and to a registry that takes nothing else, images: whatever
+    // is asked for, what is written is what the registry takes.
     for format in ["oci-mediatypes", "image-manifest"] {
-        if !fields.flag(format, true)? {
-            return Err(usage(format!("{FLAG} {format}=false can't be honoured"))
-                .with_help(format!("leave {format} out: rbuild writes OCI documents")));
-        }
+        fields.flag(format, true)?;
     }
+    let (kind_of, level) = (fields.take("compression"), fields.take("compression-level"));
+    if let Some(found) = compression_of(FLAG, kind_of.as_deref(), level.as_deref())? {
+        if compression.is_some_and(|known| known != found) {
+            return Err(
+                usage("two caches want different compressions of the same layers")
+                    .with_help("give them the same"),
+            );
+        }
+        *compression = Some(found);
+    }
+    // All layers that a build makes have its compression: there are no others to force.
+    fields.flag("force-compression", false)?;
     let target = match kind.as_str() {
         "registry" => CacheTarget::Registry(reference(FLAG, &fields.needed("ref")?)?),
         "local" => {
@@ -124,12 +143,15 @@ fn one_to(spec: &str, directory: &Path) -> Result<CacheTo> {
         }
         kind => return Err(unknown(FLAG, kind)),
     };
-    fields.end("`type`, `ref`, `dest`, `mode`, `mounts` and `ignore-error`")?;
+    fields.end(
+        "`type`, `ref`, `dest`, `mode`, `mounts`, `ignore-error`, `ignore-existing`, `compression` and `compression-level`",
+    )?;
     Ok(CacheTo {
         target,
         mode,
         mounts,
         ignore_error,
+        ignore_existing,
     })
 }
 
@@ -183,7 +205,7 @@ struct Fields<'s> {
 impl<'s> Fields<'s> {
     fn read(flag: &'static str, spec: &'s str) -> Result<Self> {
         let mut fields = BTreeMap::new();
-        for field in spec.split(',') {
+        for field in split(flag, spec)? {
             let (key, value) = field.split_once('=').ok_or_else(|| {
                 usage(format!("{flag} `{spec}`: `{field}` is no `key=value`"))
                     .with_help("write `type=registry,ref=REGISTRY/REPOSITORY:TAG`")
@@ -217,13 +239,8 @@ impl<'s> Fields<'s> {
     }
 
     fn flag(&mut self, key: &str, default: bool) -> Result<bool> {
-        match self.take(key).as_deref() {
-            None => Ok(default),
-            Some("true" | "1") => Ok(true),
-            Some("false" | "0") => Ok(false),
-            Some(other) => Err(usage(format!("{} {key}=`{other}` is unknown", self.flag))
-                .with_help("write true or false")),
-        }
+        let value = self.take(key);
+        value.map_or(Ok(default), |value| flag_of(self.flag, key, &value))
     }
 
     /// `mounts=true`, or ids with semicolons between them.
@@ -286,13 +303,16 @@ mod tests {
         ];
         assert_eq!(found.from, expected);
         assert_eq!(found.to, [INLINE]);
-        let max = format!("{registry},mode=max,ignore-error=true,oci-mediatypes=true");
+        let max = format!(
+            "{registry},mode=max,ignore-error=true,oci-mediatypes=false,image-manifest=true,force-compression=true"
+        );
         let found = caches(&[&registry], &[&max, text, "type=local,dest=/d"], &[]).unwrap();
         let to = |target, mode, ignore_error| CacheTo {
             target,
             mode,
             mounts: Mounts::None,
             ignore_error,
+            ignore_existing: false,
         };
         let expected = [
             to(CacheTarget::Registry(image.clone()), CacheMode::Max, true),
@@ -377,8 +397,8 @@ mod tests {
             (None, Some("type=registry,ref=a,mode=all"), "mode=`all`"),
             (
                 None,
-                Some("type=registry,ref=a,oci-mediatypes=false"),
-                "oci-mediatypes=false",
+                Some("type=registry,ref=a,compression=lz4"),
+                "compression `lz4`",
             ),
             (
                 None,

@@ -8,6 +8,8 @@ use builder_core::Result;
 use builder_core::output::{Destination, Output, OutputKind};
 use builder_core::reference::Reference;
 
+use super::fields::split;
+use super::image_output::ImageFields;
 use super::{default_output, usage};
 use crate::environment::Environment;
 
@@ -15,41 +17,41 @@ use crate::environment::Environment;
 pub(super) struct Parsed {
     /// Files and directories.
     pub(super) outputs: Vec<Output>,
-    /// Whether it goes to its registries.
-    pub(super) push: bool,
+    /// Names, registries and form of the image.
+    pub(super) image: ImageFields,
 }
 
-/// Reads all specifications; without any, and without a push, the default output.
+/// Reads all specifications; without any, and without a push, the default output. Names of outputs join `references`.
 pub(super) fn parse(
     specs: &[String],
     push: bool,
-    references: &[Reference],
+    references: &mut Vec<Reference>,
     environment: &Environment,
 ) -> Result<Parsed> {
-    let (registries, files): (Vec<&String>, Vec<&String>) =
-        specs.iter().partition(|spec| is_registry(spec));
-    let push = push || !registries.is_empty();
-    if push && references.is_empty() {
-        return Err(usage("a push needs a name to push to")
-            .with_help("name the image with `-t REGISTRY/REPOSITORY:TAG`"));
+    let mut image = ImageFields {
+        push,
+        ..ImageFields::default()
+    };
+    let mut files = Vec::new();
+    for spec in specs {
+        files.extend(one(spec, &mut image)?);
     }
-    if specs.is_empty() && !push {
-        let path = default_output(references, &environment.directory);
-        let destination = Destination::Path {
-            path,
-            replace: false,
-        };
-        return Ok(Parsed {
-            outputs: vec![Output {
-                kind: OutputKind::Oci,
-                destination,
-            }],
-            push,
-        });
+    for name in &image.names {
+        if !references.contains(name) {
+            references.push(name.clone());
+        }
+    }
+    if image.push && references.is_empty() {
+        return Err(usage("a push needs a name to push to").with_help(
+            "name the image with `-t REGISTRY/REPOSITORY:TAG`, or `name=` in the output",
+        ));
+    }
+    if specs.is_empty() && !image.push {
+        files.push((OutputKind::Oci, None));
     }
     let outputs: Vec<Output> = files
         .into_iter()
-        .map(|spec| one(spec, references, environment))
+        .map(|(kind, destination)| output(kind, destination.as_deref(), references, environment))
         .collect::<Result<_>>()?;
     let handles = outputs
         .iter()
@@ -60,67 +62,76 @@ pub(super) fn parse(
             usage("two outputs go to standard output").with_help("give one of them a `dest=`")
         );
     }
-    Ok(Parsed { outputs, push })
+    Ok(Parsed { outputs, image })
 }
 
-/// `type=registry`, or buildx' `type=image,push=true`. Names are those of `-t`.
-fn is_registry(spec: &str) -> bool {
-    let fields: BTreeMap<&str, &str> = spec
-        .split(',')
-        .filter_map(|field| field.trim().split_once('='))
-        .collect();
-    match fields.get("type").copied() {
-        Some("registry") => fields.keys().all(|key| matches!(*key, "type" | "push")),
-        Some("image") => {
-            fields.get("push") == Some(&"true")
-                && fields.keys().all(|key| matches!(*key, "type" | "push"))
-        }
-        _ => false,
-    }
-}
-
-fn one(spec: &str, references: &[Reference], environment: &Environment) -> Result<Output> {
+/// The file or directory of one specification; none where the image goes to the store and to registries alone.
+fn one(spec: &str, image: &mut ImageFields) -> Result<Option<(OutputKind, Option<String>)>> {
     if spec == "-" {
-        return output(OutputKind::Tar, Some("-"), references, environment);
+        return Ok(Some((OutputKind::Tar, Some("-".to_owned()))));
     }
     if !spec.contains('=') {
-        return output(OutputKind::Local, Some(spec), references, environment);
+        return Ok(Some((OutputKind::Local, Some(spec.to_owned()))));
     }
-    let mut fields: BTreeMap<String, &str> = BTreeMap::new();
-    for field in spec.split(',') {
+    let mut fields: BTreeMap<String, String> = BTreeMap::new();
+    for field in split("--output", spec)? {
         let (key, value) = field.split_once('=').ok_or_else(|| {
             usage(format!("--output `{spec}`: `{field}` is no `key=value`"))
                 .with_help("write `type=oci,dest=FILE`")
         })?;
-        fields.insert(key.trim().to_lowercase(), value.trim());
+        // The names of annotations keep their letters.
+        let key = key.trim();
+        let key = if key.starts_with("annotation") {
+            key.to_owned()
+        } else {
+            key.to_lowercase()
+        };
+        fields.insert(key, value.trim().to_owned());
     }
-    let kind = match fields.remove("type") {
-        Some("oci") => OutputKind::Oci,
-        Some("oci-dir") => OutputKind::OciDirectory,
-        Some("docker") => OutputKind::Docker,
-        Some("local") => OutputKind::Local,
-        Some("tar") => OutputKind::Tar,
-        Some(kind @ ("registry" | "image")) => {
-            return Err(usage(format!("--output type={kind} has no such fields"))
-                .with_help("write `type=registry`, and the names with `-t`"));
-        }
+    let kind = fields.remove("type");
+    let kind = match kind.as_deref() {
+        Some("oci") => Some(OutputKind::Oci),
+        Some("oci-dir") => Some(OutputKind::OciDirectory),
+        Some("docker") => Some(OutputKind::Docker),
+        Some("local") => Some(OutputKind::Local),
+        Some("tar") => Some(OutputKind::Tar),
+        Some("image" | "registry") => None,
         Some(kind) => {
             return Err(usage(format!("--output type `{kind}` is unknown"))
-                .with_help("write oci, oci-dir, docker, local, tar or registry"));
+                .with_help("write oci, oci-dir, docker, local, tar, image or registry"));
         }
         None => {
             return Err(usage(format!("--output `{spec}` has no type"))
                 .with_help("write `type=oci,dest=FILE`"));
         }
     };
+    let is_image = !matches!(kind, Some(OutputKind::Local | OutputKind::Tar));
+    if is_image {
+        image.take(&mut fields, spec_pushes(spec))?;
+    }
     let destination = fields
         .remove("dest")
         .or_else(|| fields.remove("destination"));
-    if let Some(key) = fields.keys().next() {
-        return Err(usage(format!("--output `{spec}`: rbuild has no `{key}`"))
-            .with_help("it has `type` and `dest`"));
+    if let (None, Some(_)) = (kind, &destination) {
+        return Err(
+            usage(format!("--output `{spec}`: an image goes to no file"))
+                .with_help("write `type=oci,dest=FILE`"),
+        );
     }
-    output(kind, destination, references, environment)
+    if let Some(key) = fields.keys().next() {
+        let help = if is_image {
+            "it has `type`, `dest`, `name`, `push`, `push-by-digest`, `registry.insecure`, `compression`, `compression-level`, `force-compression`, `oci-mediatypes` and `annotation.KEY`"
+        } else {
+            "it has `type` and `dest`"
+        };
+        return Err(usage(format!("--output `{spec}`: rbuild has no `{key}`")).with_help(help));
+    }
+    Ok(kind.map(|kind| (kind, destination)))
+}
+
+/// `type=registry` is `type=image,push=true`.
+fn spec_pushes(spec: &str) -> bool {
+    spec.split(',').any(|field| field.trim() == "type=registry")
 }
 
 fn output(
@@ -168,4 +179,75 @@ fn standard_output(environment: &Environment) -> Result<Destination> {
                 .with_source(error)
         })?;
     Ok(Destination::Handle(File::from(handle)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use builder_core::build::request::ImageForm;
+    use builder_core::layer::Compression;
+
+    fn image(spec: &str) -> Result<(ImageFields, bool)> {
+        let mut image = ImageFields::default();
+        let file = one(spec, &mut image)?;
+        Ok((image, file.is_some()))
+    }
+
+    #[test]
+    fn recipes_of_ci_are_understood() {
+        let (found, _) = image(r#"type=image,"name=r.io/a:1,r.io/b",push=true"#).unwrap();
+        let names: Vec<String> = found.names.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["r.io/a:1", "r.io/b:latest"]);
+        for (spec, push, file) in [
+            ("type=image", false, false),
+            ("type=image,push=true", true, false),
+            ("type=registry", true, false),
+            ("type=registry,name=r.io/a", true, false),
+            ("type=registry,push=false", false, false),
+            ("type=docker,name=a", false, true),
+            ("type=oci,dest=x", false, true),
+        ] {
+            let (found, is_file) = image(spec).unwrap();
+            assert_eq!((found.push, is_file), (push, file), "{spec}");
+        }
+        let spec = "type=image,push-by-digest=true,name-canonical=true,registry.insecure=true,oci-mediatypes=false,force-compression=true,compression=zstd,compression-level=7,annotation.A.b=c";
+        let (found, _) = image(spec).unwrap();
+        let form = ImageForm {
+            docker_types: true,
+            force_compression: true,
+            by_digest: true,
+        };
+        assert!(found.insecure && found.form == form, "{found:?}");
+        assert_eq!(found.compression, Some(Compression::Zstd(7)));
+        assert_eq!(found.annotations["A.b"], "c");
+        let (found, _) = image("type=oci,compression=uncompressed").unwrap();
+        assert_eq!(found.compression, Some(Compression::None));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (spec, expected) in [
+            ("type=image,dest=x", "goes to no file"),
+            ("type=image,x=y", "no `x`"),
+            ("type=local,dest=x,name=a", "no `name`"),
+            ("type=image,push=maybe", "push=`maybe`"),
+            ("type=image,name=A/B", "--output name"),
+            ("type=image,compression=lz4", "compression `lz4`"),
+            (
+                "type=image,compression=gzip,compression-level=77",
+                "compression `gzip:77`",
+            ),
+            ("type=image,compression=estargz", "estargz"),
+            ("type=image,unpack=true", "unpack"),
+            ("type=image,name=a,b", "`b` is no"),
+            ("type=image,\"name=a", "never closed"),
+        ] {
+            let error = image(spec).map(|_| ()).unwrap_err();
+            assert!(
+                error.message().contains(expected),
+                "{spec}: {}",
+                error.message()
+            );
+        }
+    }
 }

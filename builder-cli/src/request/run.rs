@@ -90,7 +90,8 @@ fn secrets(given: &[String], environment: &Environment) -> Result<BTreeMap<Strin
     let mut secrets = BTreeMap::new();
     for spec in given {
         let (mut id, mut source, mut variable, mut kind) = (None, None, None, None);
-        for field in spec.split(',') {
+        let fields = super::fields::split("--secret", spec)?;
+        for field in &fields {
             let (key, value) = field.split_once('=').unwrap_or((field, ""));
             match key.to_lowercase().as_str() {
                 "id" => id = Some(value),

@@ -9,6 +9,7 @@ use crate::digest::{Digest, ImageId};
 use crate::error::Result;
 use crate::event::Event;
 use crate::image::{Committed, Image};
+use crate::layer::recompress;
 use crate::oci::config::ImageConfig;
 use crate::output::{self, Bundle, Output};
 use crate::plan::Plan;
@@ -45,10 +46,25 @@ pub(super) fn deliver(
     if let Some(target) = stages.find(|stage| stage.index == shared.plan.target) {
         warn_of_replaced(shared, target.span);
     }
+    let references = names(committed, request);
     if let (Some(registry), true) = (registry, request.push) {
-        registry.push(store, &committed.manifest, &request.references)?;
+        registry.push(store, &committed.manifest, &references)?;
     }
-    tag(shared, committed, &request.references)
+    tag(shared, committed, &references)
+}
+
+/// The names of the result: those of the request, or the repositories of those with its digest.
+pub(super) fn names(committed: &Committed, request: &BuildRequest) -> Vec<Reference> {
+    if !request.form.by_digest {
+        return request.references.clone();
+    }
+    let digest = committed.digest();
+    let mut names: Vec<Reference> = Vec::new();
+    for one in &request.references {
+        let name = format!("{}/{}@{digest}", one.registry(), one.repository());
+        names.extend(name.parse().ok().filter(|name| !names.contains(name)));
+    }
+    names
 }
 
 /// Writes manifest and config into the store; gives them with the time at which the image was made.
@@ -56,15 +72,44 @@ pub(super) fn commit(
     shared: &Shared<'_>,
     mut image: Image,
     request: &BuildRequest,
+    registry: Option<&Registry<'_>>,
 ) -> Result<(Committed, Timestamp)> {
+    if request.form.force_compression {
+        compress_all(shared, &mut image, registry)?;
+    }
     // A base's record tells of another image's steps.
     inline::remove(&mut image.config);
     let time = made_at(shared, &mut image, request)?;
     if request.has_inline_cache() {
         inline::write(&mut image.config, &shared.caching.records());
     }
-    let committed = image.commit(shared.store, request.annotations.clone())?;
+    let committed = image.commit(
+        shared.store,
+        request.annotations.clone(),
+        request.form.docker_types,
+    )?;
     Ok((committed, time))
+}
+
+/// Compresses the layers that came from elsewhere as this build compresses its own.
+fn compress_all(
+    shared: &Shared<'_>,
+    image: &mut Image,
+    registry: Option<&Registry<'_>>,
+) -> Result<()> {
+    let (store, wanted) = (shared.store, shared.options.compression);
+    let own = wanted.media_type();
+    for layer in &mut image.layers {
+        shared.interrupt.check()?;
+        if layer.descriptor.media_type.to_oci() == own {
+            continue;
+        }
+        if let Some(registry) = registry {
+            registry.fetch(store, &store.missing([&layer.descriptor])?)?;
+        }
+        layer.descriptor = recompress(store, &layer.descriptor, wanted)?;
+    }
+    Ok(())
 }
 
 /// Says in the config when the image was made: now, or, where the same one was made before, then. So a build without a
@@ -106,7 +151,8 @@ fn say(config: &mut ImageConfig, ours: &[usize], time: Option<&str>) {
 /// Gives the image its names, when everything else is done.
 fn tag(shared: &Shared<'_>, committed: &Committed, references: &[Reference]) -> Result<()> {
     for reference in references {
-        let tag = reference.tag().unwrap_or("latest");
+        let digest = reference.digest().map(|digest| digest.to_string());
+        let tag = reference.tag().or(digest.as_deref()).unwrap_or("latest");
         shared
             .store
             .tag(&reference.to_string(), tag, &committed.manifest)?;

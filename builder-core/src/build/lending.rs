@@ -126,6 +126,8 @@ pub(crate) struct Lenders<'a> {
     pub(crate) lending: &'a Lending,
     /// Whether the build needs what is asked for here: what can't be had then makes it begin anew.
     pub(crate) decides: bool,
+    /// The layers of the base that the outputs hold: what is read of them to know what they hold is kept at once.
+    pub(crate) kept: &'a BTreeSet<Digest>,
 }
 
 impl Lenders<'_> {
@@ -207,6 +209,12 @@ impl Lenders<'_> {
 impl BlobSource for Lenders<'_> {
     fn open(&self, store: &Store, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {
         let loan = self.lending.loan(&blob.digest);
+        if let (None, Some(registry), true) =
+            (&loan, self.registry, self.kept.contains(&blob.digest))
+        {
+            registry.fetch(store, std::slice::from_ref(blob))?;
+            return Ok(Box::new(store.open_blob(blob)?));
+        }
         let opened: Result<Box<dyn Read + Send + '_>> = match (&loan, self.registry) {
             (None, Some(registry)) => return registry.open(store, blob),
             (Some(loan), Some(registry)) if !loan.nowhere && loan.directory.is_none() => {

@@ -55,7 +55,7 @@ use crate::registry::retry::SystemClock;
 use crate::store::Store;
 use crate::timestamp::Timestamp;
 use caching::Caching;
-use deliver::{built, commit, deliver};
+use deliver::{built, commit, deliver, names};
 use images::{Found, Images};
 use lending::{Lenders, Lending};
 use remote::Remote;
@@ -98,11 +98,11 @@ pub fn build(
     let request = &request;
     with_result(store, request, purpose, events, interrupt, |done| {
         let image = done.image.unwrap_or_default();
-        let (committed, time) = commit(done.shared, image, request)?;
+        let (committed, time) = commit(done.shared, image, request, done.registry)?;
         let made = (&committed, time);
         deliver(done.shared, made, outputs, request, done.registry)?;
         let plan = done.shared.plan;
-        Ok(built(&committed, request.references.clone(), plan))
+        Ok(built(&committed, names(&committed, request), plan))
     })
 }
 
@@ -174,7 +174,9 @@ fn with_result<T>(
         threads: request.threads.max(1),
     };
     let lending = Lending::default();
+    let kept = planning::layers_to_keep(purpose, plan, &planned.bases);
     let lenders = Lenders {
+        kept: &kept,
         registry: registry.as_ref(),
         lending: &lending,
         decides: true,

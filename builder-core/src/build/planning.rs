@@ -1,14 +1,16 @@
 //! From a request to its plan: parse, resolve, find the bases, lower, check. Nothing is executed or written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::build::Purpose;
 use crate::build::images::{Found, Images};
 use crate::build::request::{BuildRequest, ContextSource};
 use crate::cache::shared::{CacheFrom, CacheTarget};
 use crate::context::Context;
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::digest::Digest;
 use crate::dockerfile::Dockerfile;
 use crate::dockerfile::lint::{self, CheckSettings};
 use crate::dockerfile::parse::{ParseOptions, parse_with};
@@ -292,4 +294,31 @@ fn configs(bases: &BTreeMap<usize, Found>) -> BTreeMap<usize, ImageConfig> {
         .iter()
         .filter_map(|(index, found)| Some((*index, config(found)?)));
     configs.collect()
+}
+
+/// The layers that outputs hold from the image that the result's stage starts from, directly or through other stages.
+pub(super) fn layers_to_keep(
+    purpose: Purpose,
+    plan: &Plan,
+    bases: &BTreeMap<usize, Found>,
+) -> BTreeSet<Digest> {
+    if purpose != (Purpose::Build { bytes: true }) {
+        return BTreeSet::new();
+    }
+    let mut index = plan.target;
+    while let Some(StageBase::Stage(below)) = plan
+        .stages
+        .iter()
+        .find(|stage| stage.index == index)
+        .map(|stage| &stage.base)
+    {
+        index = *below;
+    }
+    match bases.get(&index) {
+        Some(Found::Image(base)) => {
+            let layers = base.image.layers.iter();
+            layers.map(|layer| layer.descriptor.digest).collect()
+        }
+        _ => BTreeSet::new(),
+    }
 }

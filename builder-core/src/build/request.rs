@@ -76,6 +76,20 @@ pub struct BuildRequest {
     pub run: RunOptions,
     /// `--push`: whether the result goes to the registries of its references.
     pub push: bool,
+    /// In which form the image is written.
+    pub form: ImageForm,
+}
+
+/// In which form an image is written; none of it is part of a step's key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ImageForm {
+    /// `oci-mediatypes=false`: Docker's media types instead of OCI's, for registries that know no others. Docker's
+    /// manifest has no annotations.
+    pub docker_types: bool,
+    /// `force-compression=true`: layers of the base are compressed as those of this build are.
+    pub force_compression: bool,
+    /// `push-by-digest=true`: pushed and named by its digest, without a tag.
+    pub by_digest: bool,
 }
 
 /// How RUN is executed, and what it is given.
@@ -265,6 +279,7 @@ impl BuildRequest {
             cache_to: Vec::new(),
             run: RunOptions::default(),
             push: false,
+            form: ImageForm::default(),
         }
     }
 

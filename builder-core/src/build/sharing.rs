@@ -299,7 +299,8 @@ fn target<'a>(
             ));
         }
         CacheTarget::Registry(reference) => {
-            let target = RegistryTarget::open(registry(lenders, reference)?, reference)?;
+            let target =
+                RegistryTarget::open(registry(lenders, reference)?, reference, to.ignore_existing)?;
             (Box::new(target), reference.familiar())
         }
         CacheTarget::Local(path) => {

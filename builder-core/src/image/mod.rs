@@ -73,8 +73,8 @@ impl Committed {
 }
 
 impl Image {
-    /// Writes config and manifest into the store; the layers are there already. Media types are OCI's, those of
-    /// Docker-typed base layers are renamed; digests stay.
+    /// Writes config and manifest into the store; the layers are there already. Media types are OCI's, or Docker's, whose
+    /// manifest has no annotations; those of base layers are renamed, and digests stay.
     ///
     /// # Errors
     /// Those of writing to the store.
@@ -82,6 +82,7 @@ impl Image {
         mut self,
         store: &Store,
         annotations: BTreeMap<String, String>,
+        docker_types: bool,
     ) -> Result<Committed> {
         pad_history(&mut self.config.history, self.layers.len());
         self.config.rootfs.diff_ids = self.layers.iter().map(|layer| layer.diff_id).collect();
@@ -96,11 +97,16 @@ impl Image {
             .collect();
         let mut document = ImageManifest::new(config.clone(), layers);
         document.annotations = Some(annotations).filter(|annotations| !annotations.is_empty());
-        let mut manifest = blob(store, MediaType::Manifest, &document.to_bytes()?)?;
+        let mut kind = MediaType::Manifest;
+        if docker_types {
+            document = document.into_docker();
+            kind = kind.to_docker();
+        }
+        let mut manifest = blob(store, kind, &document.to_bytes()?)?;
         manifest.platform = Some(PlatformObject::from(&self.config.platform()));
         Ok(Committed {
             manifest,
-            config,
+            config: document.config,
             layers: self.layers,
         })
     }

@@ -59,6 +59,19 @@ impl ImageManifest {
         }
     }
 
+    /// The same image in Docker's form, which knows neither annotations nor artifacts. Digests of config and layers stay.
+    #[must_use]
+    pub fn into_docker(mut self) -> Self {
+        let own = MediaType::Manifest.to_docker();
+        self.media_type = Some(own);
+        self.config.media_type = self.config.media_type.to_docker();
+        for layer in &mut self.layers {
+            layer.media_type = layer.media_type.to_docker();
+        }
+        self.annotations = None;
+        self
+    }
+
     /// The bytes to store and push.
     pub fn to_bytes(&self) -> Result<Vec<u8>, json::Error> {
         json::to_bytes("the image manifest", self)

@@ -278,6 +278,18 @@ impl Error {
         }
     }
 
+    /// Whether a manifest was refused for what it is: registries that know Docker's types alone say it in these ways.
+    pub(crate) fn is_about_type(&self) -> bool {
+        match self {
+            Self::Status { status, detail, .. } => {
+                let said = detail.as_deref().unwrap_or_default();
+                let says = |word: &str| said.starts_with(word);
+                *status == 415 || says("manifest_invalid") || says("unsupported")
+            }
+            _ => false,
+        }
+    }
+
     /// Whether it may work the next time.
     pub(crate) fn may_pass(&self) -> bool {
         match self {

@@ -15,7 +15,7 @@ use super::upload::Session;
 use crate::digest::Digest;
 use crate::event::{Event, Settled};
 use crate::http::Request;
-use crate::oci::{Descriptor, ImageIndex, ImageManifest};
+use crate::oci::{Descriptor, ImageIndex, ImageManifest, MediaType};
 use crate::reference::Reference;
 use crate::store::Store;
 
@@ -68,9 +68,7 @@ impl Registry<'_> {
         let place = self.home(first)?;
         let bytes = self.push_parts(store, image, &place, 4)?;
         for reference in references {
-            let name = reference.tag().map(str::to_owned);
-            let name = name.unwrap_or_else(|| image.digest.to_string());
-            let digest = self.put_manifest(&place, &name, &image.media_type, &bytes)?;
+            let digest = self.put_image(&place, reference, image, &bytes)?;
             self.events.send(Event::ImagePushed {
                 reference: reference.familiar(),
                 digest,
@@ -78,6 +76,44 @@ impl Registry<'_> {
         }
         store.remember_origin(&image.digest, &origin_of(first))?;
         Ok(())
+    }
+
+    /// Gives the image its name in the registry. One that knows no OCI gets it in Docker's form, which has another digest;
+    /// that is said.
+    fn put_image(
+        &self,
+        place: &Place,
+        reference: &Reference,
+        image: &Descriptor,
+        bytes: &[u8],
+    ) -> Result<Digest> {
+        let name_of = |digest: &Digest| {
+            let tag = reference.tag().map(str::to_owned);
+            tag.unwrap_or_else(|| digest.to_string())
+        };
+        let name = name_of(&image.digest);
+        let refused = match self.put_manifest(place, &name, &image.media_type, bytes) {
+            Err(error) if image.media_type == MediaType::Manifest && error.is_about_type() => error,
+            put => return put,
+        };
+        let document = ImageManifest::from_bytes(&name, bytes)?.into_docker();
+        let bytes = document.to_bytes()?;
+        let kind = MediaType::DockerManifest;
+        let digest = Digest::of(&bytes);
+        if self
+            .put_manifest(place, &name_of(&digest), &kind, &bytes)
+            .is_err()
+        {
+            return Err(refused);
+        }
+        self.tell(Event::Notice {
+            message: format!(
+                "registry `{}` takes no OCI manifest: `{}` was pushed with Docker's media types, as {digest}; `--docker-media-types` makes it so everywhere",
+                place.endpoint.registry,
+                reference.familiar()
+            ),
+        });
+        Ok(digest)
     }
 
     /// Brings everything that a manifest or index names to a repository; gives the document's bytes.

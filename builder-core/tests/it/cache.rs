@@ -214,6 +214,7 @@ impl Place {
             mode: CacheMode::Max,
             mounts: Mounts::None,
             ignore_error: false,
+            ignore_existing: false,
         });
         request.cache_to = to.collect();
         if caches.network {

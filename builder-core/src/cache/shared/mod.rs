@@ -50,6 +50,8 @@ pub struct CacheTo {
     pub mounts: Mounts,
     /// Whether a failure is told only, and no error: `ignore-error=true`.
     pub ignore_error: bool,
+    /// Whether a cache of another tool's at that place may be replaced: `ignore-existing=true`.
+    pub ignore_existing: bool,
 }
 
 /// Which cache mounts travel with a shared cache: the field `mounts`.

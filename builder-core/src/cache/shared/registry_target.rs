@@ -1,15 +1,19 @@
 //! Writing a shared cache to an OCI registry; `registry.rs` describes its form.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+
+use flate2::{Compression, GzBuilder};
 
 use super::record::Record;
 use super::registry::{ARTIFACT, Kind, RECORD, RegistryCache, Summary, beside};
 use super::{INDEX_TYPE, SharedTarget, blobs_of};
 use crate::cache::Blob;
-use crate::digest::Digest;
+use crate::digest::{DiffId, Digest};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
 use crate::layer::pack_index;
 use crate::oci::config::ImageConfig;
 use crate::oci::{Descriptor, ImageIndex, ImageManifest, MediaType};
@@ -27,9 +31,12 @@ const RECORD_BYTES: usize = 1 << 20;
 /// A reference as a cache, for writing.
 pub(crate) struct RegistryTarget<'a> {
     cache: RegistryCache<'a>,
+    ignore_existing: bool,
     empty: OnceLock<Descriptor>,
     /// The registry refused an artifact, and took an image.
     images_only: AtomicBool,
+    /// It was said that records without layers are refused.
+    told_of_empty: AtomicBool,
     /// What this build wrote: the manifests by the digests of their keys, and the records.
     written: Mutex<BTreeMap<Digest, (Descriptor, Record)>>,
 }
@@ -38,20 +45,28 @@ impl<'a> RegistryTarget<'a> {
     /// Opens a reference, and asks what is there.
     ///
     /// # Errors
-    /// A reference that names an image: it would be lost.
-    pub(crate) fn open(registry: &'a Registry<'a>, reference: &Reference) -> Result<Self> {
+    /// A reference that names an image, or a cache of BuildKit's that may not be replaced: it would be lost.
+    pub(crate) fn open(
+        registry: &'a Registry<'a>,
+        reference: &Reference,
+        ignore_existing: bool,
+    ) -> Result<Self> {
         let cache = RegistryCache::new(registry, reference.clone(), Platform::host(), false);
         // What is there is of interest to who reads it.
         cache.silent.store(true, Ordering::Relaxed);
-        if cache.summary().kind == Kind::Image {
-            return Err(names_an_image(reference));
-        }
+        refuse(reference, cache.summary().kind, ignore_existing)?;
         Ok(Self {
             cache,
+            ignore_existing,
             empty: OnceLock::new(),
             images_only: AtomicBool::new(false),
+            told_of_empty: AtomicBool::new(false),
             written: Mutex::default(),
         })
+    }
+
+    fn tell(&self, message: String) {
+        self.cache.registry.tell(Event::Notice { message });
     }
 
     /// OCI's empty document, which stands where a manifest must name something.
@@ -159,10 +174,16 @@ impl<'a> RegistryTarget<'a> {
         };
         config.rootfs.diff_ids = blobs.iter().map(|blob| blob.diff_id).collect();
         let (registry, reference) = (self.cache.registry, &self.cache.reference);
+        let mut layers: Vec<Descriptor> =
+            blobs.iter().map(|blob| blob.descriptor.clone()).collect();
+        if layers.is_empty() {
+            let (diff_id, packed) = nothing();
+            config.rootfs.diff_ids.push(diff_id);
+            layers.push(registry.send_bytes(store, reference, MediaType::LayerGzip, &packed)?);
+        }
         let bytes = config.to_bytes()?;
         let config = registry.send_bytes(store, reference, MediaType::Config, &bytes)?;
-        let layers = blobs.iter().map(|blob| blob.descriptor.clone());
-        Ok(ImageManifest::new(config, layers.collect()))
+        Ok(ImageManifest::new(config, layers))
     }
 
     fn write_summary(&self, manifests: Vec<Descriptor>) -> Result<()> {
@@ -203,7 +224,21 @@ impl SharedTarget for RegistryTarget<'_> {
             Err(error) => return Err(error),
         };
         let place = beside(&self.cache.reference, &key)?;
-        let manifest = self.send_manifest(store, &place, record.clone(), layers)?;
+        let has_layers = !blobs_of(&record).is_empty();
+        let manifest = match self.send_manifest(store, &place, record.clone(), layers) {
+            // What stands for no layer is cheap to find again: no job fails over it.
+            Err(error) if error.kind() == ErrorKind::Registry && !has_layers => {
+                if !self.told_of_empty.swap(true, Ordering::Relaxed) {
+                    let name = self.cache.reference.familiar();
+                    self.tell(format!(
+                        "the registry takes no records without layers in the cache `{name}` ({})",
+                        error.message()
+                    ));
+                }
+                return Ok(false);
+            }
+            sent => sent?,
+        };
         if !is_mount {
             let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
             written.insert(key, (manifest, record));
@@ -219,10 +254,10 @@ impl SharedTarget for RegistryTarget<'_> {
         let new = std::mem::take(&mut *written);
         // Others may have written since this build began; somebody may have put an image there.
         let current = match self.cache.load() {
-            Ok(current) if current.kind == Kind::Image => {
-                return Err(names_an_image(&self.cache.reference));
+            Ok(current) => {
+                refuse(&self.cache.reference, current.kind, self.ignore_existing)?;
+                current
             }
-            Ok(current) => current,
             Err(error) if error.kind() == ErrorKind::BaseImage => Summary::default(),
             Err(error) => return Err(error),
         };
@@ -236,8 +271,51 @@ impl SharedTarget for RegistryTarget<'_> {
         let own: Vec<Descriptor> = new.values().map(|(manifest, _)| manifest.clone()).collect();
         let all = bounded(own.iter().cloned().chain(kept));
         // A manifest that was deleted there can't be listed any more.
-        self.write_summary(all)
-            .or_else(|_| self.write_summary(bounded(own)))
+        let written = self
+            .write_summary(all)
+            .or_else(|_| self.write_summary(bounded(own)));
+        match written {
+            // The records are there, and are found by their keys: only who wants to know why a step missed lacks it.
+            Err(error) if error.kind() == ErrorKind::Registry => {
+                let name = self.cache.reference.familiar();
+                self.tell(format!(
+                    "the registry takes no summary of the cache `{name}`; its records are found without one ({})",
+                    error.message()
+                ));
+                Ok(())
+            }
+            written => written,
+        }
+    }
+}
+
+/// A layer with nothing in it, for registries that take no image without layers: its tar, packed.
+fn nothing() -> (DiffId, Vec<u8>) {
+    let tar = [0; 1024];
+    let mut packed = GzBuilder::new()
+        .mtime(0)
+        .write(Vec::new(), Compression::default());
+    // Writing to memory doesn't fail.
+    let _ = packed.write_all(&tar);
+    (
+        DiffId(Digest::of(&tar)),
+        packed.finish().unwrap_or_default(),
+    )
+}
+
+fn refuse(reference: &Reference, kind: Kind, ignore_existing: bool) -> Result<()> {
+    match kind {
+        Kind::Image => Err(names_an_image(reference)),
+        Kind::Foreign if !ignore_existing => {
+            let name = reference.familiar();
+            let tag = reference.tag().unwrap_or("latest");
+            let message =
+                format!("`{name}` is a cache of BuildKit's, which rbuild's would replace");
+            Err(Error::new(ErrorKind::Usage, message).with_help(format!(
+                "give rbuild's another tag, such as `{tag}-rbuild`, or replace it with `ignore-existing=true`"
+            )))
+        }
+        _ => Ok(()),
     }
 }
 
