@@ -58,6 +58,8 @@ pub enum Fault {
     MountRefused,
     /// A range is ignored.
     NoRange,
+    /// The body comes packed with gzip, though nobody asked.
+    Zipped,
 }
 
 /// Which requests a fault hits.
@@ -107,6 +109,12 @@ struct State {
     auth: Auth,
     challenge: Option<String>,
     images_only: bool,
+    /// What nobody may see is not there: the challenge is at `/v2/` alone.
+    hides: bool,
+    /// A body that is longer is refused, as by a proxy in front.
+    limit: usize,
+    /// Uploads in pieces, by their path.
+    sessions: BTreeMap<String, Vec<u8>>,
     tokens: BTreeMap<String, u32>,
     count: u32,
     seen: Vec<Seen>,
@@ -134,6 +142,9 @@ impl Registry {
             auth: Auth::Open,
             challenge: None,
             images_only: false,
+            hides: false,
+            limit: usize::MAX,
+            sessions: BTreeMap::new(),
             tokens: BTreeMap::new(),
             count: 0,
             seen: Vec::new(),
@@ -178,6 +189,21 @@ impl Registry {
     /// From now on manifests are refused that name anything but what images are made of.
     pub fn images_only(&self) {
         self.state().images_only = true;
+    }
+
+    /// What nobody may see is not there, and the challenge is at `/v2/` alone.
+    pub fn hide(&self, hides: bool) {
+        self.state().hides = hides;
+    }
+
+    /// Bodies that are longer than so many bytes are refused with 413.
+    pub fn limit_bodies(&self, limit: usize) {
+        self.state().limit = limit;
+    }
+
+    /// A token that is good for every request.
+    pub fn accept_token(&self, token: &str) {
+        self.state().tokens.insert(token.to_owned(), u32::MAX);
     }
 
     /// The challenge to send instead of the usual one.

@@ -228,9 +228,10 @@ fn certificate_problem(problem: &CertificateError) -> CertificateProblem {
                 },
             }
         }
-        other if format!("{other:?}").contains("CaUsedAsEndEntity") => CertificateProblem::Bad(
-            "it is that of a CA, which only counts where it lies in `certs.d` itself".to_owned(),
-        ),
+        // A self-signed one that makes a CA of itself: nobody signed it who is trusted.
+        other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            CertificateProblem::UnknownIssuer
+        }
         other => CertificateProblem::Bad(other.to_string()),
     }
 }

@@ -122,7 +122,7 @@ fn certificate(registry: &str, source: &http::Error) -> Option<String> {
     let host = http::authority(url).1;
     Some(match problem {
         CertificateProblem::UnknownIssuer => format!(
-            "put the CA that signed it into `/etc/docker/certs.d/{registry}/ca.crt` or `~/.config/containers/certs.d/{registry}/ca.crt`, or name a file of CAs in SSL_CERT_FILE; `--insecure-registry {host}` checks no certificate of it"
+            "put the CA that signed it, or the certificate itself, into `/etc/docker/certs.d/{registry}/ca.crt` or `~/.config/containers/certs.d/{registry}/ca.crt`, or name a file of CAs in SSL_CERT_FILE; `--insecure-registry {host}` checks no certificate of it"
         ),
         CertificateProblem::Expired => {
             "have it renewed by whoever runs the server; check this machine's clock".to_owned()

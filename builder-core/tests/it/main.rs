@@ -11,4 +11,5 @@ mod layer;
 mod library;
 mod plan;
 mod registry;
+mod registry_around;
 mod store;

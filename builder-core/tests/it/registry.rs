@@ -34,21 +34,21 @@ impl Clock for Patience {
     }
 }
 
-struct Case {
-    double: Double,
-    store: Store,
+pub(crate) struct Case {
+    pub(crate) double: Double,
+    pub(crate) store: Store,
     _folder: tempfile::TempDir,
     clock: Patience,
-    events: Recorder,
-    options: RegistryOptions,
-    secret: Option<Secret>,
-    layer: Vec<u8>,
+    pub(crate) events: Recorder,
+    pub(crate) options: RegistryOptions,
+    pub(crate) secret: Option<Secret>,
+    pub(crate) layer: Vec<u8>,
 }
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 impl Case {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self {
             double: Double::start(),
@@ -64,12 +64,12 @@ impl Case {
         }
     }
 
-    fn reference(&self, text: &str) -> Reference {
+    pub(crate) fn reference(&self, text: &str) -> Reference {
         format!("{}/{text}", self.double.name()).parse().unwrap()
     }
 
     /// An image with one layer; the digest of its manifest.
-    fn image(&self, repository: &str, tag: &str) -> String {
+    pub(crate) fn image(&self, repository: &str, tag: &str) -> String {
         let config = br#"{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":["sha256:0000000000000000000000000000000000000000000000000000000000000000"]}}"#;
         let layer = self.double.put_blob(repository, &self.layer);
         let id = self.double.put_blob(repository, config);
@@ -82,7 +82,7 @@ impl Case {
             .put_manifest(repository, tag, MANIFEST, manifest.as_bytes())
     }
 
-    fn with<T>(&self, work: impl FnOnce(&Registry<'_>) -> T) -> T {
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&Registry<'_>) -> T) -> T {
         let client = Client::new(&ClientOptions {
             idle_timeout: Duration::from_secs(2),
             ..ClientOptions::default()
@@ -105,13 +105,13 @@ impl Case {
         ))
     }
 
-    fn pull(&self, text: &str) -> Result<Descriptor, Error> {
+    pub(crate) fn pull(&self, text: &str) -> Result<Descriptor, Error> {
         let platform: Platform = "linux/amd64".parse().unwrap();
         let reference = self.reference(text);
         self.with(|registry| registry.pull(&self.store, &reference, &platform, Pull::Everything))
     }
 
-    fn push(&self, image: &Descriptor, text: &str) -> Result<Digest, Error> {
+    pub(crate) fn push(&self, image: &Descriptor, text: &str) -> Result<Digest, Error> {
         let to = self.reference(text);
         self.with(|registry| {
             registry
@@ -120,7 +120,12 @@ impl Case {
         })
     }
 
-    fn settled(&self) -> Vec<Settled> {
+    /// How long was waited, in milliseconds.
+    pub(crate) fn waited(&self) -> u128 {
+        self.clock.elapsed().as_millis()
+    }
+
+    pub(crate) fn settled(&self) -> Vec<Settled> {
         let events = self.events.events().into_iter();
         events
             .filter_map(|event| match event {
@@ -131,14 +136,14 @@ impl Case {
     }
 }
 
-fn password(user: &str, password: &str) -> Secret {
+pub(crate) fn password(user: &str, password: &str) -> Secret {
     Secret::Password {
         username: user.to_owned(),
         password: password.to_owned(),
     }
 }
 
-fn all(error: &Error) -> String {
+pub(crate) fn all(error: &Error) -> String {
     let mut text = format!(
         "{error}\n{}\n{}",
         error.notes().join("\n"),

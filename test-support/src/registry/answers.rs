@@ -9,6 +9,9 @@ pub(super) fn answer(
     address: SocketAddr,
     fault: Option<&Fault>,
 ) -> Answer {
+    if request.body.len() > state.limit {
+        return Answer::error(413, "SIZE_INVALID");
+    }
     if request.path == "/token" {
         return token(state, request);
     }
@@ -58,6 +61,9 @@ pub(super) fn refuse(state: &mut State, request: &Incoming, address: SocketAddr)
     };
     let challenge = state.challenge.clone().unwrap_or(usual);
     let challenge = challenge.replace("ADDRESS", &address.to_string());
+    if !fine && state.hides && request.path != "/v2/" {
+        return Some(Answer::error(404, "MANIFEST_UNKNOWN"));
+    }
     (!fine).then(|| Answer::error(401, "UNAUTHORIZED").with("WWW-Authenticate", challenge))
 }
 
@@ -190,12 +196,24 @@ pub(super) fn upload(
             .and_then(|values| values.first())
             .cloned()
     };
+    if request.method == "PATCH" {
+        let session = state.sessions.entry(request.path.clone()).or_default();
+        let range = request.headers.get("content-range");
+        let start = range.and_then(|range| range.split('-').next()?.parse().ok());
+        if start != Some(session.len()) {
+            return Answer::new(416);
+        }
+        session.extend_from_slice(&request.body);
+        return Answer::new(202).with("Location", format!("{}?state=y", request.path));
+    }
     if request.method == "PUT" {
         let wanted = field("digest").unwrap_or_default();
-        if digest(&request.body) != wanted {
+        let mut bytes = state.sessions.remove(&request.path).unwrap_or_default();
+        bytes.extend_from_slice(&request.body);
+        if digest(&bytes) != wanted {
             return Answer::error(400, "DIGEST_INVALID");
         }
-        state.blobs.insert(wanted.clone(), request.body.clone());
+        state.blobs.insert(wanted.clone(), bytes);
         state.links.insert((repository.to_owned(), wanted));
         return Answer::new(201);
     }

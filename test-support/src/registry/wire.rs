@@ -2,6 +2,7 @@
 
 use super::answers::answer;
 use super::*;
+use flate2::write::GzEncoder;
 
 /// An answer in the making.
 #[derive(Debug, Default)]
@@ -151,6 +152,12 @@ pub(super) fn send(
     let mut body = answer.body;
     let mut announced = body.len();
     match fault {
+        Some(Fault::Zipped) => {
+            let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(&body).ok()?;
+            body = encoder.finish().ok()?;
+            announced = body.len();
+        }
         Some(Fault::Short(length)) => {
             body.truncate(*length);
             announced = body.len();
@@ -167,6 +174,9 @@ pub(super) fn send(
         "HTTP/1.1 {} x\r\nContent-Length: {announced}\r\n",
         answer.status
     );
+    if matches!(fault, Some(Fault::Zipped)) {
+        head.push_str("Content-Encoding: gzip\r\n");
+    }
     for (name, value) in &answer.headers {
         head.extend([name.as_str(), ": ", value.as_str(), "\r\n"]);
     }
