@@ -117,6 +117,14 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
     let (registry, repository) = split_registry(name);
     check_registry(registry)?;
     check_repository(repository)?;
+    // What Docker's registry puts in front of a name is no part of its length: the full form is as legal as the short.
+    let own = match registry {
+        DEFAULT_REGISTRY => repository.strip_prefix("library/").unwrap_or(repository),
+        _ => repository,
+    };
+    if own.len() > MAX_REPOSITORY {
+        return Err("the repository has more than 255 characters");
+    }
     let official = registry == DEFAULT_REGISTRY && !repository.contains('/');
     let repository = if official {
         format!("library/{repository}")
@@ -135,6 +143,9 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
         digest,
     })
 }
+
+/// The greatest length of a repository, in bytes.
+const MAX_REPOSITORY: usize = 255;
 
 /// Splits off the registry, where the first component looks like one.
 fn split_registry(name: &str) -> (&str, &str) {
@@ -187,9 +198,6 @@ fn check_repository(repository: &str) -> Result<(), &'static str> {
     if repository.is_empty() {
         return Err("it is empty");
     }
-    if repository.len() > 255 {
-        return Err("the repository has more than 255 characters");
-    }
     if repository.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return Err("a repository is written in lower case");
     }
@@ -229,6 +237,32 @@ fn is_tag(tag: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_of_legal_length_is_legal_in_full() {
+        for (length, legal) in [
+            (1, true),
+            (247, true),
+            (249, true),
+            (255, true),
+            (256, false),
+        ] {
+            for before in [
+                "",
+                "docker.io/",
+                "index.docker.io/",
+                "docker.io/library/",
+                "r.io/",
+            ] {
+                let text = format!("{before}{}", "a".repeat(length));
+                let parsed = text.parse::<Reference>();
+                assert_eq!(parsed.is_ok(), legal, "{before} {length}");
+                let Ok(parsed) = parsed else { continue };
+                assert_eq!(parsed.to_string().parse(), Ok(parsed.clone()));
+                assert_eq!(parsed.familiar().parse(), Ok(parsed));
+            }
+        }
+    }
 
     #[test]
     fn completes_short_names() {

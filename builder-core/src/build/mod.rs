@@ -44,6 +44,7 @@ use crate::error::{ErrorKind, Result};
 use crate::event::{Event, EventSink};
 use crate::image::Image;
 use crate::image::replaced::Replacements;
+use crate::image::summary::Summaries;
 use crate::interrupt::Interrupt;
 use crate::layer::LayerOptions;
 use crate::output::{self};
@@ -136,6 +137,17 @@ struct Done<'d, 'a> {
     registry: Option<&'d Registry<'d>>,
 }
 
+/// Says what was found damaged; gives whether there was something.
+fn tell_damage(store: &Store, events: &dyn EventSink) -> bool {
+    let damage = store.take_damage();
+    let any = !damage.is_empty();
+    for path in damage {
+        let message = format!("`{}` was damaged and is made anew", path.display());
+        events.send(Event::Notice { message });
+    }
+    any
+}
+
 /// The corridor: from the request to the target's image, which is handed to `finish`.
 fn with_result<T>(
     store: &Store,
@@ -204,6 +216,7 @@ fn with_result<T>(
         events,
         source: Some(&lenders),
         replacements: &Replacements::default(),
+        summaries: &Summaries::default(),
         interrupt,
     };
     let images = Mutex::new(images);
@@ -222,6 +235,7 @@ fn with_result<T>(
         Ok(result)
     });
     let exported = sharing.finish(events);
+    tell_damage(store, events);
     result.and_then(|result| exported.map(|()| result))
 }
 
@@ -241,6 +255,9 @@ fn while_exporting<T>(
     })
 }
 
+/// So often what is damaged in the store is made anew before a build gives up.
+const MENDED: usize = 20;
+
 /// Executes the plan: again where a layer that was counted on can't be had, without counting on it.
 fn execute(
     shared: &Shared<'_>,
@@ -250,6 +267,7 @@ fn execute(
     purpose: Purpose,
 ) -> Result<Option<Image>> {
     announce(shared);
+    let mut mended = 0;
     loop {
         let executed = schedule::execute(shared, bases.clone(), images, jobs);
         let settled = executed.and_then(|mut image| {
@@ -268,6 +286,14 @@ fn execute(
                     error.message()
                 );
                 shared.events.send(Event::Notice { message });
+            }
+            // What was damaged is gone: each try takes one thing away at least.
+            Err(_)
+                if mended < MENDED
+                    && tell_damage(shared.store, shared.events)
+                    && !shared.interrupt.is_set() =>
+            {
+                mended += 1;
             }
             settled => return settled,
         }

@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventSink};
 use crate::image::Image;
 use crate::image::replaced::Replacements;
+use crate::image::summary::Summaries;
 use crate::image::view::View;
 use crate::interrupt::Interrupt;
 use crate::layer::LayerOptions;
@@ -60,6 +61,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) source: Option<&'a dyn BlobSource>,
     /// What layers replace without naming it.
     pub(crate) replacements: &'a Replacements,
+    /// What the stage that ended last knew of its layers.
+    pub(crate) summaries: &'a Summaries,
     /// Whether to stop.
     pub(crate) interrupt: &'a Interrupt,
 }
@@ -77,7 +80,8 @@ pub(crate) fn execute(
     let base = image.layers.len();
     let mut view = View::new(shared.store, &image.layers, describe(stage))
         .with_source(shared.source)
-        .with_replacements(Some(shared.replacements));
+        .with_replacements(Some(shared.replacements))
+        .with_summaries(shared.summaries);
     let mut root = StageRoot::default();
     let finder = Finder {
         shared,

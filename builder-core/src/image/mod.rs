@@ -7,6 +7,7 @@ pub mod base;
 pub mod layout_source;
 mod links;
 pub mod replaced;
+pub mod summary;
 pub mod view;
 
 use std::collections::BTreeMap;

@@ -14,6 +14,7 @@ use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Layer;
 use crate::image::replaced::{Replaced, Replacements};
+use crate::image::summary::{Summaries, Summary};
 use crate::image_path::ImagePath;
 use crate::layer::{DataRange, LayerData, LayerIndex, Mark, Record, index_stream, read_kept};
 use crate::store::{BlobSource, Sidecar, Store};
@@ -27,6 +28,25 @@ pub struct View<'s> {
     description: String,
     source: Option<&'s dyn BlobSource>,
     replacements: Option<&'s Replacements>,
+    summaries: Option<&'s Summaries>,
+    summary: Mutex<Option<Summary>>,
+    /// A view of more layers asks a summary which of them to ask.
+    few: usize,
+}
+
+/// Fewer layers are asked one after the other.
+const FEW: usize = 16;
+
+impl Drop for View<'_> {
+    fn drop(&mut self) {
+        let summary = self
+            .summary
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let (Some(summaries), Some(summary)) = (self.summaries, summary.take()) {
+            summaries.keep(summary);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -45,6 +65,9 @@ impl<'s> View<'s> {
             description: description.into(),
             source: None,
             replacements: None,
+            summaries: None,
+            summary: Mutex::new(None),
+            few: FEW,
         };
         for layer in layers {
             view.push(layer.clone());
@@ -64,6 +87,32 @@ impl<'s> View<'s> {
     pub fn with_replacements(mut self, replacements: Option<&'s Replacements>) -> Self {
         self.replacements = replacements;
         self
+    }
+
+    /// This view, which goes on from the summary of the last one that ended.
+    #[must_use]
+    pub fn with_summaries(mut self, summaries: &'s Summaries) -> Self {
+        self.summaries = Some(summaries);
+        self
+    }
+
+    /// Asks the summary of the layers; none where they are few.
+    fn summarised<T>(&self, ask: impl FnOnce(&Summary) -> T) -> Result<Option<T>> {
+        if self.layers.len() <= self.few {
+            return Ok(None);
+        }
+        let mut summary = self.summary.lock().unwrap_or_else(PoisonError::into_inner);
+        let ids = || self.layers.iter().map(|one| one.layer.diff_id);
+        let summary = summary.get_or_insert_with(|| match self.summaries {
+            Some(summaries) => summaries.take(&ids().collect::<Vec<_>>()),
+            None => Summary::default(),
+        });
+        for number in summary.len()..self.layers.len() {
+            let id = self.layers[number].layer.diff_id;
+            let index = LayerIndex::open(self.store, &id)?;
+            summary.push(id, index.as_ref())?;
+        }
+        Ok(Some(ask(summary)))
     }
 
     /// Puts a layer on top.
@@ -132,7 +181,8 @@ impl<'s> View<'s> {
     pub(super) fn look_up_below(&self, count: usize, path: &ImagePath) -> Result<Option<Node>> {
         // The top layer that implies a directory, and its number.
         let mut implied: Option<(Node, usize)> = None;
-        for number in (0..count).rev() {
+        let asked = self.summarised(|summary| summary.about(count, path))?;
+        for number in asked.unwrap_or_else(|| (0..count).rev().collect()) {
             let index = self.index(number)?;
             match (index.get(path)?, &implied) {
                 (Some(record), _) if record.mark == Mark::Whiteout => break,
@@ -234,7 +284,8 @@ impl Tree for View<'_> {
         // None: hidden by a whiteout above. The layer that implies the directory, as long as a lower one may still tell
         // its mode and owner.
         let mut found: BTreeMap<Vec<u8>, Option<(Node, Option<usize>)>> = BTreeMap::new();
-        for number in (0..self.layers.len()).rev() {
+        let asked = self.summarised(|summary| summary.in_directory(path))?;
+        for number in asked.unwrap_or_else(|| (0..self.layers.len()).rev().collect()) {
             let index = self.index(number)?;
             for record in index.children(path)? {
                 let record = record?;
@@ -504,6 +555,62 @@ mod tests {
         assert_eq!(told.take(), [replaced("/t", true), replaced("/u", false)]);
         assert!(view.look_up(&ImagePath::clean("/t")).unwrap().is_some());
         assert!(told.take().is_empty());
+    }
+
+    /// Whatever the layers say, a summary says which of them decide: pseudo-random layers, asked with and without one.
+    #[test]
+    fn a_summary_changes_no_answer() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let mut state = 7_u32;
+        let mut below = |limit: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) % limit
+        };
+        let names = ["a", "a/b", "a/b/c", "a/d", "e", "e/b", "e/b/c", "f"];
+        let layers: Vec<Layer> = (0..60)
+            .map(|number| {
+                let mut lines: BTreeMap<String, String> = BTreeMap::new();
+                for _ in 0..=below(2) {
+                    let name = names[below(names.len() as u32) as usize];
+                    let clashes = |other: &String| {
+                        other.starts_with(&format!("{name}/"))
+                            || name.starts_with(&format!("{other}/"))
+                    };
+                    if lines.keys().any(clashes) {
+                        continue;
+                    }
+                    let line = match below(6) {
+                        0 => format!("w {name}"),
+                        1 => format!("o {name}"),
+                        2 => format!("d {name} 7{}5", number % 8),
+                        3 => format!("l {name} x"),
+                        _ => format!("f {name} {number}"),
+                    };
+                    lines.insert(name.to_owned(), line);
+                }
+                let lines: Vec<&str> = lines.values().map(String::as_str).collect();
+                layer(&store, &lines)
+            })
+            .collect();
+        let summaries = Summaries::default();
+        for count in 1..=layers.len() {
+            let mut with = View::new(&store, &layers[..count], "test").with_summaries(&summaries);
+            let mut without = View::new(&store, &layers[..count], "test");
+            (with.few, without.few) = (0, usize::MAX);
+            for name in names.iter().chain(&["", "a/x", "f/x"]) {
+                let path = ImagePath::clean(name);
+                let (one, other) = (
+                    with.look_up(&path).unwrap(),
+                    without.look_up(&path).unwrap(),
+                );
+                assert_eq!(one, other, "{count} {name}");
+                let list = |view: &View<'_>| -> Vec<Node> {
+                    view.list(&path).unwrap().map(Result::unwrap).collect()
+                };
+                assert_eq!(list(&with), list(&without), "{count} {name}");
+            }
+        }
     }
 
     #[test]

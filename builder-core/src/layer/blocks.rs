@@ -65,6 +65,20 @@ impl From<Compression> for BlockFormat {
     }
 }
 
+/// Whether blocks are the whole of a tar and parts of a blob, as they were written: one behind the other.
+fn is_in_order(blocks: &[Block]) -> bool {
+    let mut ends = (0, 0);
+    blocks.iter().all(|block| {
+        let follows = block.tar.offset == ends.0 && block.blob.offset >= ends.1;
+        let end = |range: &DataRange| range.offset.checked_add(range.len);
+        let (Some(tar), Some(blob)) = (end(&block.tar), end(&block.blob)) else {
+            return false;
+        };
+        ends = (tar, blob);
+        follows
+    })
+}
+
 /// All blocks of a blob: 96 bytes of memory for about 512 KiB of tar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockMap {
@@ -86,6 +100,15 @@ impl BlockMap {
         }
     }
 
+    /// The map of bytes that are as they are.
+    pub(super) fn of_plain(blocks: Vec<Block>) -> Self {
+        Self {
+            format: BlockFormat::Plain,
+            level: 0,
+            blocks,
+        }
+    }
+
     /// Whether blocks were compressed as `compression` does: then equal bytes gave equal blocks.
     pub(super) fn is_of(&self, compression: Compression) -> bool {
         self.format == compression.into() && self.level == level(compression)
@@ -101,7 +124,11 @@ impl BlockMap {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)
             .map_err(Error::io("read", &path))?;
-        Ok(Self::parse(&bytes))
+        let map = Self::parse(&bytes);
+        if map.is_none() {
+            store.give_up(&path);
+        }
+        Ok(map)
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
@@ -137,10 +164,11 @@ impl BlockMap {
                 .last_chunk::<32>()
                 .and_then(|content| (*content != [0; 32]).then(|| Digest::from_bytes(*content))),
         });
-        Some(Self {
+        let blocks: Vec<Block> = blocks.collect();
+        is_in_order(&blocks).then(|| Self {
             format,
             level: i32::from_le_bytes(*level),
-            blocks: blocks.collect(),
+            blocks,
         })
     }
 
@@ -173,6 +201,48 @@ impl BlockMap {
             .partition_point(|block| block.tar.offset <= offset);
         let number = after.checked_sub(1)?;
         let block = self.blocks[number];
-        (offset < block.tar.offset + block.tar.len).then_some(number)
+        (offset - block.tar.offset < block.tar.len).then_some(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A damaged map is as good as none: the blob can be read without.
+    #[test]
+    fn a_map_that_makes_no_sense_is_none() {
+        let block = |tar: u64, blob: u64, len: u32| {
+            let mut bytes = Vec::new();
+            bytes.extend(tar.to_le_bytes());
+            bytes.extend(blob.to_le_bytes());
+            bytes.extend(len.to_le_bytes());
+            bytes.extend(len.to_le_bytes());
+            bytes.extend([0; SIZE - 24]);
+            bytes
+        };
+        for (blocks, whole) in [
+            (vec![], true),
+            (vec![block(0, 10, 5), block(5, 20, 5)], true),
+            (vec![block(1, 10, 5)], false),
+            (vec![block(0, 10, 5), block(6, 20, 5)], false),
+            (vec![block(0, 10, 5), block(5, 12, 5)], false),
+            (vec![block(0, u64::MAX, 5)], false),
+            (vec![block(u64::MAX, 0, 10)], false),
+        ] {
+            let mut bytes = MAGIC.to_vec();
+            bytes.extend([0, 0, 0, 0, 0]);
+            bytes.extend(blocks.concat());
+            let map = BlockMap::parse(&bytes);
+            assert_eq!(map.is_some(), whole, "{blocks:?}");
+            let Some(map) = map else { continue };
+            let length = map.blocks.len() as u64 * 5;
+            for offset in [0, 4, 5, 9, 10, u64::MAX] {
+                let number = (offset < length).then_some(offset as usize / 5);
+                assert_eq!(map.find(offset), number, "{offset}");
+            }
+            bytes.pop();
+            assert!(BlockMap::parse(&bytes).is_none() || blocks.is_empty());
+        }
     }
 }

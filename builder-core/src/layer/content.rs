@@ -89,8 +89,8 @@ impl LaidOut {
         Ok(())
     }
 
-    /// Appends the files to another, with holes: their bytes, and where they begin in the last eight.
-    pub(super) fn append_to(&self, spool: &mut TemporaryFile) -> Result<()> {
+    /// Appends the files to another, with holes; gives where they begin.
+    pub(super) fn append_to(&self, spool: &mut TemporaryFile) -> Result<u64> {
         let end = spool.file().metadata();
         let start = end.map_err(Error::io("read", spool.path()))?.len();
         let mut buffer = vec![0; BUFFER];
@@ -107,9 +107,9 @@ impl LaidOut {
                 done += wanted as u64;
             }
         }
-        let end = start + self.length;
-        let written = file.write_all_at(&start.to_le_bytes(), end);
-        written.map_err(Error::io("write", path))
+        let grown = file.set_len(start + self.length);
+        grown.map_err(Error::io("write", path))?;
+        Ok(start)
     }
 }
 

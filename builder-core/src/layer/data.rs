@@ -4,7 +4,7 @@
 //! CRC. Any other layer is unpacked once into a spool in the store, checked against digest and diff ID, and read there.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
@@ -12,11 +12,10 @@ use flate2::{Decompress, FlushDecompress};
 
 use super::block;
 use super::blocks::{BlockFormat, BlockMap};
-use super::content::{LaidOut, WHOLE};
+use super::content::WHOLE;
 use super::error::{Error, Result};
-use super::read;
 use super::record::DataRange;
-use super::unarchive::Tee;
+use super::spool;
 use crate::digest::{DiffId, Digest};
 use crate::oci::Descriptor;
 use crate::store::{self, Sidecar, Store};
@@ -27,11 +26,13 @@ use crate::store::{self, Sidecar, Store};
 pub struct LayerData {
     file: File,
     path: PathBuf,
+    /// What stands beside the blob and was believed: the spool, or the map of its blocks.
+    sidecar: Option<(Store, PathBuf)>,
     map: Option<BlockMap>,
     last: Option<usize>,
     block: Vec<u8>,
     packed: Vec<u8>,
-    /// Where the whole sparse files begin in a spool that has any, once one was asked for.
+    /// Where the whole sparse files begin in a spool.
     wholes: Option<u64>,
 }
 
@@ -52,26 +53,29 @@ pub fn open_data(
 impl LayerData {
     /// Opens a layer. One that isn't rbuild's is unpacked into the store first, if it never was.
     pub fn open(store: &Store, layer: &Descriptor, diff_id: &DiffId) -> Result<Self> {
-        let map = BlockMap::open(store, &layer.digest)?;
-        let (file, path) = if map.is_some() {
-            let path = store.blob_path(&layer.digest);
-            let opened = File::open(&path).map_err(|source| match source.kind() {
-                io::ErrorKind::NotFound => Error::Store(store::Error::Missing {
-                    digest: layer.digest,
-                    root: store.root().to_owned(),
-                }),
-                _ => Error::io("open", &path)(source),
-            })?;
-            (opened, path)
-        } else {
-            let which = Sidecar::Spool(*diff_id);
-            let file = match store.open_sidecar(which)? {
-                Some(file) => file,
-                None => spool(store, layer, diff_id)?,
+        let Some(map) = BlockMap::open(store, &layer.digest)? else {
+            let spool = match spool::open(store, diff_id)? {
+                Some(spool) => spool,
+                None => spool::make(store, layer, diff_id)?,
             };
-            (file, store.sidecar_path(which))
+            let path = store.sidecar_path(Sidecar::Spool(*diff_id));
+            let mut opened = Self::new(spool.file, path.clone(), Some(spool.map));
+            opened.sidecar = Some((store.clone(), path));
+            opened.wholes = Some(spool.wholes);
+            return Ok(opened);
         };
-        Ok(Self::new(file, path, map))
+        let path = store.blob_path(&layer.digest);
+        let file = File::open(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => Error::Store(store::Error::Missing {
+                digest: layer.digest,
+                root: store.root().to_owned(),
+            }),
+            _ => Error::io("open", &path)(source),
+        })?;
+        let mut opened = Self::new(file, path, Some(map));
+        let map = store.sidecar_path(Sidecar::Blocks(layer.digest));
+        opened.sidecar = Some((store.clone(), map));
+        Ok(opened)
     }
 
     /// Whether a layer can be opened without unpacking it first.
@@ -89,6 +93,7 @@ impl LayerData {
         Self {
             file,
             path,
+            sidecar: None,
             map,
             last: None,
             block: Vec::new(),
@@ -107,8 +112,10 @@ impl LayerData {
 
     /// Reads some bytes at `offset` of the tar; 0 only where the buffer is empty.
     fn read_some(&mut self, buffer: &mut [u8], offset: u64) -> Result<usize> {
-        let Some(map) = &self.map else {
-            let offset = self.in_spool(offset)?;
+        let whole = offset.checked_sub(WHOLE).zip(self.wholes);
+        let whole = whole.map(|(offset, start)| start + offset);
+        let (Some(map), None) = (&self.map, whole) else {
+            let offset = whole.unwrap_or(offset);
             let taken = self
                 .file
                 .read_at(buffer, offset)
@@ -131,36 +138,15 @@ impl LayerData {
         Ok(taken)
     }
 
-    /// Where the byte of a data range is in the spool.
-    fn in_spool(&mut self, offset: u64) -> Result<u64> {
-        let Some(offset) = offset.checked_sub(WHOLE) else {
-            return Ok(offset);
-        };
-        let start = match self.wholes {
-            Some(start) => start,
-            None => self.find_wholes()?,
-        };
-        self.wholes = Some(start);
-        start.checked_add(offset).ok_or_else(|| self.damaged())
-    }
-
-    /// Where the sparse files begin: the last bytes of the spool say it.
-    fn find_wholes(&self) -> Result<u64> {
-        let length = self
-            .file
-            .metadata()
-            .map_err(Error::io("read", &self.path))?;
-        let at = length.len().checked_sub(8).ok_or_else(|| self.damaged())?;
-        let mut bytes = [0; 8];
-        let read = self.file.read_exact_at(&mut bytes, at);
-        read.map_err(Error::io("read", &self.path))?;
-        Ok(u64::from_le_bytes(bytes))
-    }
-
+    /// The error for a spool, or a map of blocks, that is not as it was written. It is taken away: what it says can be
+    /// had from the blob, whose digest is checked then.
     fn damaged(&self) -> Error {
-        Error::Damaged {
-            path: self.path.clone(),
-        }
+        let Some((store, path)) = &self.sidecar else {
+            let path = self.path.clone();
+            return Error::Damaged { path };
+        };
+        store.give_up(path);
+        Error::Damaged { path: path.clone() }
     }
 
     /// Reads and decompresses one block.
@@ -200,42 +186,6 @@ impl LayerData {
         }
         Ok(())
     }
-}
-
-/// Unpacks a layer into the store: its tar, and behind it its sparse files as wholes.
-fn spool(store: &Store, layer: &Descriptor, diff_id: &DiffId) -> Result<File> {
-    let what = read::What::layer(layer);
-    let mut wholes = None;
-    let (spooled, found) = read::unpack(store, layer, |tar| {
-        let mut tee = Tee {
-            inner: tar,
-            spool: store.temporary_file()?,
-            failed: None,
-        };
-        let mut buffered = BufReader::with_capacity(read::BUFFER, &mut tee);
-        let read = read::each_frame(&mut buffered, &what, |frames, frame, _, _| {
-            let Some(sparse) = &frame.sparse else {
-                return Ok(());
-            };
-            let file = match &mut wholes {
-                Some(file) => file,
-                none => none.insert(LaidOut::new(store)?),
-            };
-            file.push(frames, sparse, &what)
-        });
-        drop(buffered);
-        let path = tee.spool.path();
-        if let Some(failure) = tee.failed.take() {
-            return Err(Error::io("write", path)(failure));
-        }
-        read.map(|()| tee.spool)
-    })?;
-    read::check_diff_id(layer, Some(diff_id), found)?;
-    let mut file = spooled;
-    if let Some(wholes) = wholes {
-        wholes.append_to(&mut file)?;
-    }
-    Ok(store.keep_sidecar(Sidecar::Spool(*diff_id), file)?)
 }
 
 /// Reads one file's bytes. `D` is a [`LayerData`], owned or borrowed.

@@ -198,7 +198,7 @@ impl Error {
             Self::ContentSize { .. } => {
                 Some("build again when nothing writes to this file, or exclude it")
             }
-            Self::Damaged { .. } => Some("delete this file, then build again"),
+            Self::Damaged { .. } => Some("it is taken away: build again"),
             Self::DiffId { .. } => Some("the image is inconsistent; ask whoever made it"),
             Self::Stream { archive: true, .. } => Some(
                 "fetch or pack it again: a download may have broken off; `--unpack=false` copies the file as it is",

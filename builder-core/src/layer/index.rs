@@ -5,10 +5,10 @@
 //! mapped file that shrinks kills the process.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::backing::Backing;
 use super::error::{Error, Result};
 use super::index_writer::{MAGIC, PAGE};
 use super::record::{self, Cursor, Record};
@@ -16,6 +16,8 @@ use crate::digest::DiffId;
 use crate::image_path::{self, ImagePath};
 use crate::store::{Sidecar, Store, TemporaryFile};
 
+/// Length of an entry of the table of pages.
+const ENTRY: u64 = 12;
 /// Length of the end of the file: end of records, count, magic.
 const FOOTER: u64 = 24;
 /// No page is larger: 64 records with names and attributes of the greatest length that a reader lets in.
@@ -26,16 +28,11 @@ const PAGE_LIMIT: u64 = 256 * 1024 * 1024;
 pub struct LayerIndex {
     file: Backing,
     path: PathBuf,
+    /// The store that keeps it.
+    store: Option<Store>,
     end: u64,
     count: u64,
     last: Mutex<Option<Arc<Page>>>,
-}
-
-/// The file behind an index.
-#[derive(Debug)]
-enum Backing {
-    Kept(File),
-    Temporary(TemporaryFile),
 }
 
 /// 64 records, or fewer at the end.
@@ -53,18 +50,37 @@ struct Place {
 }
 
 impl LayerIndex {
-    /// Opens the index of a layer; none where it was never made, or made by a version whose form is another: it can
-    /// be made again.
+    /// Opens the index of a layer; none where it was never made, is damaged, or was made by a version whose form is
+    /// another: it can be made again. What is damaged is taken away.
     pub fn open(store: &Store, diff_id: &DiffId) -> Result<Option<Self>> {
         let which = Sidecar::Index(*diff_id);
         let path = store.sidecar_path(which);
         let file = store.open_sidecar(which)?;
-        file.map(|file| Self::new(Backing::Kept(file), path))
-            .transpose()
+        let Some(file) = file else { return Ok(None) };
+        let opened = Self::from_file(file, path.clone()).and_then(Self::checked);
+        match opened {
+            Err(Error::Damaged { .. }) => {
+                store.give_up(&path);
+                Ok(None)
+            }
+            opened => opened.map(|mut index| {
+                index.store = Some(store.clone());
+                Some(index)
+            }),
+        }
     }
 
     pub(super) fn from_file(file: File, path: PathBuf) -> Result<Self> {
-        Self::new(Backing::Kept(file), path)
+        let backing = Backing::of(file).map_err(Error::io("read", &path))?;
+        Self::new(backing, path)
+    }
+
+    /// This index, of which all that is in memory is known to be as it was written.
+    fn checked(self) -> Result<Self> {
+        if matches!(self.file, Backing::Small(_)) {
+            (0..self.page_count()).try_for_each(|number| self.page(number).map(|_| ()))?;
+        }
+        Ok(self)
     }
 
     pub(super) fn from_temporary(file: TemporaryFile) -> Result<Self> {
@@ -76,7 +92,7 @@ impl LayerIndex {
     pub(super) fn into_temporary(self) -> Option<TemporaryFile> {
         match self.file {
             Backing::Temporary(file) => Some(file),
-            Backing::Kept(_) => None,
+            Backing::Kept(_) | Backing::Small(_) => None,
         }
     }
 
@@ -84,15 +100,12 @@ impl LayerIndex {
         let mut index = Self {
             file,
             path,
+            store: None,
             end: 0,
             count: 0,
             last: Mutex::new(None),
         };
-        let length = index
-            .file()
-            .metadata()
-            .map_err(Error::io("read", &index.path))?
-            .len();
+        let length = index.file.len().map_err(Error::io("read", &index.path))?;
         let mut footer = [0; FOOTER as usize];
         let at = length.checked_sub(FOOTER).ok_or_else(|| index.damaged())?;
         index.read_at(&mut footer, at)?;
@@ -102,18 +115,11 @@ impl LayerIndex {
             u64::from_le_bytes(bytes)
         };
         (index.end, index.count) = (number(0), number(8));
-        let whole = index.end.checked_add(index.page_count() * 8) == Some(at);
+        let whole = index.end.checked_add(index.page_count() * ENTRY) == Some(at);
         if !whole || footer[16..] != MAGIC[..] {
             return Err(index.damaged());
         }
         Ok(index)
-    }
-
-    fn file(&self) -> &File {
-        match &self.file {
-            Backing::Kept(file) => file,
-            Backing::Temporary(file) => file.file(),
-        }
     }
 
     fn damaged(&self) -> Error {
@@ -123,8 +129,11 @@ impl LayerIndex {
     }
 
     fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<()> {
-        let read = self.file().read_exact_at(buffer, at);
-        read.map_err(Error::io("read", &self.path))
+        let read = self.file.read_at(buffer, at);
+        read.map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => self.damaged(),
+            _ => Error::io("read", &self.path)(error),
+        })
     }
 
     fn page_count(&self) -> u64 {
@@ -259,25 +268,20 @@ impl LayerIndex {
         if let Some(page) = last.as_ref().filter(|page| page.number == number) {
             return Ok(Arc::clone(page));
         }
-        let mut table = [0; 16];
-        let wanted = if number + 1 < self.page_count() {
-            16
-        } else {
-            8
+        let mut table = [0; 2 * ENTRY as usize];
+        let is_last = number + 1 >= self.page_count();
+        let wanted = if is_last { ENTRY } else { 2 * ENTRY } as usize;
+        self.read_at(&mut table[..wanted], self.end + number * ENTRY)?;
+        let (first, second) = table.split_at(ENTRY as usize);
+        let number_of = |bytes: &[u8]| {
+            let bytes = bytes.iter().rev();
+            bytes.fold(0, |sum, byte| sum << 8 | u64::from(*byte))
         };
-        self.read_at(&mut table[..wanted], self.end + number * 8)?;
-        let (first, second) = table.split_at(8);
-        let offset = |bytes: &[u8]| {
-            bytes
-                .iter()
-                .rev()
-                .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
-        };
-        let start = offset(first);
-        let end = if wanted == 16 {
-            offset(second)
-        } else {
+        let start = number_of(&first[..8]);
+        let end = if is_last {
             self.end
+        } else {
+            number_of(&second[..8])
         };
         let length = end
             .checked_sub(start)
@@ -285,6 +289,13 @@ impl LayerIndex {
         let length = length.ok_or_else(|| self.damaged())?;
         let mut bytes = vec![0; length as usize];
         self.read_at(&mut bytes, start)?;
+        if u64::from(crc32fast::hash(&bytes)) != number_of(&first[8..]) {
+            // It can be made again, and must not be met again.
+            if let Some(store) = &self.store {
+                store.give_up(&self.path);
+            }
+            return Err(self.damaged());
+        }
         let page = Arc::new(Page { number, bytes });
         *last = Some(Arc::clone(&page));
         Ok(page)

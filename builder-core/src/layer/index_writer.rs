@@ -3,7 +3,7 @@
 //! ```text
 //! magic            8 bytes
 //! records          one after another, sorted by path; see `record.rs`
-//! pages            offset of every 64th record, 8 bytes each
+//! pages            of every 64 records: offset of the first, 8 bytes, and CRC-32 of all, 4 bytes
 //! end of records   8 bytes, the offset where the pages begin
 //! count            8 bytes, number of records
 //! magic            8 bytes
@@ -23,7 +23,7 @@ use crate::image_path::ImagePath;
 use crate::store::{self, Store, TemporaryFile};
 
 /// The first and the last bytes of an index file; the last byte is the version.
-pub(super) const MAGIC: &[u8; 8] = b"RBINDEX\x01";
+pub(super) const MAGIC: &[u8; 8] = b"RBINDEX\x02";
 /// Records between two entries of the table of pages.
 pub(super) const PAGE: u64 = 64;
 /// Bytes gathered before a write.
@@ -57,7 +57,9 @@ pub(super) struct IndexWriter {
     buffer: Vec<u8>,
     flushed: u64,
     count: u64,
-    pages: Vec<u64>,
+    pages: Vec<(u64, u32)>,
+    /// Of the last page.
+    sum: crc32fast::Hasher,
     pending: Option<(Record, u64)>,
     /// The directories, or what stands in their place, above the last record, each with whether it is one.
     above: Vec<(ImagePath, bool)>,
@@ -73,6 +75,7 @@ impl IndexWriter {
             flushed: 0,
             count: 0,
             pages: Vec::new(),
+            sum: crc32fast::Hasher::new(),
             pending: Some((Record::implicit(ImagePath::root()), 0)),
             above: Vec::new(),
             has_links: false,
@@ -141,15 +144,26 @@ impl IndexWriter {
 
     fn write(&mut self, record: &Record, number: u64) -> Result<()> {
         if self.count.is_multiple_of(PAGE) {
-            self.pages.push(self.flushed + self.buffer.len() as u64);
+            self.end_page();
+            let start = self.flushed + self.buffer.len() as u64;
+            self.pages.push((start, 0));
         }
         self.count += 1;
         self.has_links |= matches!(record.entry.kind, EntryKind::HardLink { .. });
+        let start = self.buffer.len();
         record::encode(record, number, &mut self.buffer);
+        self.sum.update(&self.buffer[start..]);
         if self.buffer.len() >= BUFFER {
             self.flush()?;
         }
         Ok(())
+    }
+
+    fn end_page(&mut self) {
+        let sum = std::mem::take(&mut self.sum);
+        if let Some((_, last)) = self.pages.last_mut() {
+            *last = sum.finalize();
+        }
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -184,8 +198,10 @@ impl IndexWriter {
 
     fn close(mut self) -> Result<TemporaryFile> {
         let end = self.flushed + self.buffer.len() as u64;
-        for page in std::mem::take(&mut self.pages) {
-            self.buffer.extend_from_slice(&page.to_le_bytes());
+        self.end_page();
+        for (start, sum) in std::mem::take(&mut self.pages) {
+            self.buffer.extend_from_slice(&start.to_le_bytes());
+            self.buffer.extend_from_slice(&sum.to_le_bytes());
         }
         self.buffer.extend_from_slice(&end.to_le_bytes());
         self.buffer.extend_from_slice(&self.count.to_le_bytes());

@@ -6,6 +6,7 @@
 
 mod ahead;
 pub mod archive;
+mod backing;
 pub mod block;
 pub mod blocks;
 pub mod compress;
@@ -29,6 +30,7 @@ mod recompress;
 pub mod record;
 mod sort;
 mod sparse;
+mod spool;
 mod travel;
 mod unarchive;
 pub mod visit;

@@ -50,7 +50,7 @@ fn index_path(store: &Store) -> std::path::PathBuf {
     store.root().join("index.json")
 }
 
-/// Reads `index.json`; a missing or empty one has no tags.
+/// Reads `index.json`; a missing, empty or damaged one has no tags.
 pub(super) fn read(store: &Store) -> Result<ImageIndex> {
     let path = index_path(store);
     let bytes = match std::fs::read(&path) {
@@ -61,10 +61,14 @@ pub(super) fn read(store: &Store) -> Result<ImageIndex> {
     if bytes.is_empty() {
         return Ok(ImageIndex::new(Vec::new()));
     }
-    Ok(ImageIndex::from_bytes(
-        &format!("`{}`", path.display()),
-        &bytes,
-    )?)
+    let read = ImageIndex::from_bytes(&format!("`{}`", path.display()), &bytes);
+    read.or_else(|_| {
+        // Tags can be given again. What stood there is kept for who wants to read it.
+        let aside = path.with_extension("json.damaged");
+        std::fs::rename(&path, aside).map_err(Error::io("rename", &path))?;
+        store.note_damage(&path);
+        Ok(ImageIndex::new(Vec::new()))
+    })
 }
 
 /// Reads, changes and replaces `index.json`, alone among all processes.

@@ -42,7 +42,7 @@ mod tests;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use blob::{BlobWriter, VerifiedReader};
 pub use error::{Error, Result};
@@ -61,6 +61,8 @@ use lock::Mode;
 #[derive(Clone, Debug)]
 pub struct Store {
     root: Arc<PathBuf>,
+    /// What was found damaged, until somebody tells of it.
+    damage: Arc<Mutex<Vec<PathBuf>>>,
 }
 
 /// The folders of a store.
@@ -85,6 +87,7 @@ impl Store {
         }
         let store = Self {
             root: Arc::new(root.to_owned()),
+            damage: Arc::default(),
         };
         temporary::clean(&root.join("tmp"))?;
         layout::prepare(&store)?;
@@ -94,6 +97,23 @@ impl Store {
     /// The folder that it lies in.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Takes away a file that is not as it was written and can be made anew. Whoever has done that meanwhile is right too.
+    pub fn give_up(&self, path: &Path) {
+        if std::fs::remove_file(path).is_ok() {
+            self.note_damage(path);
+        }
+    }
+
+    fn note_damage(&self, path: &Path) {
+        let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        damage.push(path.to_owned());
+    }
+
+    /// The files that were found damaged since this was asked last: they are gone, and made anew where they are needed.
+    pub fn take_damage(&self) -> Vec<PathBuf> {
+        std::mem::take(&mut *self.damage.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Where a lock file lies.

@@ -1,6 +1,7 @@
 //! What attacks on rbuild have found, kind by kind: nothing of the user's is lost, nothing hangs, nothing costs more than
 //! its size.
 
+mod damage;
 mod git;
 mod layers;
 
