@@ -14,6 +14,8 @@ use std::path::Path;
 
 /// The extended attribute that holds a record.
 pub const ATTRIBUTE: &CStr = c"user.rbuild.owner";
+/// The one that holds file capabilities, where nobody may set the real one: the value of `security.capability`.
+pub const CAPABILITIES: &CStr = c"user.rbuild.capability";
 
 /// How a laid out root file system says who owns what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +24,29 @@ pub enum OwnerEncoding {
     Recorded,
     /// Files have their owners. A record tells of devices alone.
     Native,
+    /// As [`OwnerEncoding::Recorded`], and nothing is asked of the host but that its user may read and write all files:
+    /// modes that would forbid it ([`disk_mode`]) and file capabilities are recorded too.
+    Complete,
+}
+
+impl OwnerEncoding {
+    /// All ways.
+    pub const ALL: [Self; 3] = [Self::Native, Self::Recorded, Self::Complete];
+
+    /// The name of the encoding's folders in the store.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Recorded => "recorded",
+            Self::Native => "native",
+            Self::Complete => "complete",
+        }
+    }
+}
+
+/// The permission bits that a file has on the disk, where those that were meant are recorded: its owner may always do
+/// everything, and no program of a root file system gives rights to who executes it outside.
+pub fn disk_mode(is_directory: bool, mode: u32) -> u32 {
+    mode & 0o777 | if is_directory { 0o700 } else { 0o600 }
 }
 
 /// Who owns a file, and which device it stands for.
@@ -33,6 +58,8 @@ pub struct OwnerRecord {
     pub gid: u32,
     /// The device that an empty regular file stands for; its permission bits are the file's.
     pub device: Option<Device>,
+    /// The permission bits, set-user-ID and the like among them, where the file on the disk has others.
+    pub mode: Option<u32>,
 }
 
 /// A device that could not be made.
@@ -52,7 +79,7 @@ impl OwnerRecord {
         Self {
             uid,
             gid,
-            device: None,
+            ..Self::default()
         }
     }
 
@@ -61,7 +88,8 @@ impl OwnerRecord {
         *self == Self::default()
     }
 
-    /// The record as text: `UID:GID`, or `UID:GID:c:MAJOR:MINOR` with `b` for a block device.
+    /// The record as text: `UID:GID`; then of a device `:c:MAJOR:MINOR`, with `b` for a block device; then
+    /// `:m:MODE`, octal, of a file with another mode.
     pub fn to_text(&self) -> String {
         let mut text = format!("{}:{}", self.uid, self.gid);
         if let Some(device) = self.device {
@@ -69,32 +97,32 @@ impl OwnerRecord {
             // Writing to a string can't fail.
             let _ = write!(text, ":{letter}:{}:{}", device.major, device.minor);
         }
+        if let Some(mode) = self.mode {
+            let _ = write!(text, ":m:{mode:o}");
+        }
         text
     }
 
     /// Reads the text; none where it is no record.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let text = str::from_utf8(text).ok()?;
-        let fields: Vec<&str> = text.split(':').collect();
-        let number = |at: usize| fields.get(at)?.parse::<u32>().ok();
-        let device = match fields.len() {
-            2 => None,
-            5 => Some(Device {
-                block: match fields[2] {
-                    "b" => true,
-                    "c" => false,
-                    _ => return None,
-                },
-                major: number(3)?,
-                minor: number(4)?,
-            }),
-            _ => return None,
-        };
-        Some(Self {
-            uid: number(0)?,
-            gid: number(1)?,
-            device,
-        })
+        let mut fields = text.split(':');
+        let mut record = Self::owner(fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        let mut next = fields.next();
+        if let Some(letter @ ("b" | "c")) = next {
+            record.device = Some(Device {
+                block: letter == "b",
+                major: fields.next()?.parse().ok()?,
+                minor: fields.next()?.parse().ok()?,
+            });
+            next = fields.next();
+        }
+        if next == Some("m") {
+            let mode = u32::from_str_radix(fields.next()?, 8).ok()?;
+            record.mode = Some(mode).filter(|mode| *mode <= 0o7777);
+            next = fields.next();
+        }
+        next.is_none().then_some(record)
     }
 }
 
@@ -206,14 +234,42 @@ mod tests {
                     uid: 5,
                     gid: 6,
                     device: Some(device(true)),
+                    mode: None,
                 },
                 "5:6:b:1:3",
+            ),
+            (
+                OwnerRecord {
+                    mode: Some(0o4755),
+                    ..OwnerRecord::default()
+                },
+                "0:0:m:4755",
+            ),
+            (
+                OwnerRecord {
+                    uid: 1,
+                    gid: 2,
+                    device: Some(device(false)),
+                    mode: Some(0),
+                },
+                "1:2:c:1:3:m:0",
             ),
         ] {
             assert_eq!(record.to_text(), text);
             assert_eq!(OwnerRecord::parse(text.as_bytes()), Some(record));
         }
-        for text in ["", "1", "1:2:3", "1:x", "1:2:d:1:1", "1:2:c:1", "-1:2"] {
+        for text in [
+            "",
+            "1",
+            "1:2:3",
+            "1:x",
+            "1:2:d:1:1",
+            "1:2:c:1",
+            "-1:2",
+            "1:2:m",
+            "1:2:m:8",
+            "1:2:m:0:c:1:3",
+        ] {
             assert_eq!(OwnerRecord::parse(text.as_bytes()), None, "{text}");
         }
     }

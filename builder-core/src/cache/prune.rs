@@ -8,6 +8,7 @@ use super::shared::Record;
 use super::{Cache, Entry, Key, STEPS};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::owners::OwnerEncoding;
 use crate::store::roots::bytes_of;
 use crate::store::{Marked, Sidecar, Store};
 
@@ -271,7 +272,7 @@ fn name_of_mount(key: &Key) -> String {
 
 fn mounts(store: &Store, items: &mut Vec<Item>) {
     let mut names: BTreeMap<PathBuf, String> = BTreeMap::new();
-    for encoding in ["native", "recorded"] {
+    for encoding in OwnerEncoding::ALL.map(OwnerEncoding::name) {
         let folder = store.root().join("cache/mounts").join(encoding);
         for found in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = found.path();

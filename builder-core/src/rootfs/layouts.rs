@@ -95,7 +95,7 @@ impl Layouts<'_> {
             return Err(nothing);
         };
         for key in [layer.diff_id.0, chain_key(layers)] {
-            let path = self.store.root_path(self.name(), &key);
+            let path = self.store.root_path(self.encoding.name(), &key);
             if path.join("tree").is_dir() {
                 used_now(&path.join("chain"));
                 return Ok(laid_out(&path));
@@ -157,13 +157,6 @@ impl Layouts<'_> {
         Ok(())
     }
 
-    fn name(&self) -> &'static str {
-        match self.encoding {
-            OwnerEncoding::Native => "native",
-            OwnerEncoding::Recorded => "recorded",
-        }
-    }
-
     /// Gives a tree its place in the store.
     fn keep(
         &self,
@@ -181,7 +174,7 @@ impl Layouts<'_> {
         if !table.is_empty() {
             write("owners", table.to_text())?;
         }
-        let path = self.store.keep_root(self.name(), key, place)?;
+        let path = self.store.keep_root(self.encoding.name(), key, place)?;
         Ok(laid_out(&path))
     }
 

@@ -13,7 +13,7 @@ use super::chain::{Dir, READING};
 use crate::entry::{Entry, EntryKind};
 use crate::image_path::ImagePath;
 use crate::layer::header;
-use crate::owners::{ATTRIBUTE, FileKey, OwnerEncoding, OwnerRecord, SideTable};
+use crate::owners::{ATTRIBUTE, CAPABILITIES, FileKey, OwnerEncoding, OwnerRecord, SideTable};
 use crate::timestamp::Timestamp;
 
 /// The attribute that holds a file's capabilities.
@@ -51,10 +51,11 @@ impl Looker<'_> {
             rustix::fs::major(stat.st_rdev),
             rustix::fs::minor(stat.st_rdev),
         );
+        let recorded = self.encoding != OwnerEncoding::Native;
         let mut record = Ok(None);
         seen.entry.kind = match kind {
             FileType::Directory => {
-                if self.encoding == OwnerEncoding::Recorded {
+                if recorded {
                     record = attribute(Dir::open(parent, name, READING)?.as_fd());
                 }
                 EntryKind::Directory
@@ -62,7 +63,7 @@ impl Looker<'_> {
             FileType::RegularFile => {
                 let file = open_file(parent, name, stat)?;
                 record = attribute(file.as_fd());
-                seen.entry.xattrs.extend(capability(&file)?);
+                seen.entry.xattrs.extend(self.capability(&file)?);
                 seen.content = Some(file);
                 EntryKind::File {
                     size: stat.st_size.unsigned_abs(),
@@ -79,7 +80,6 @@ impl Looker<'_> {
             FileType::Socket | FileType::Unknown => return Ok(None),
         };
         let takes_none = !matches!(kind, FileType::Directory | FileType::RegularFile);
-        let recorded = self.encoding == OwnerEncoding::Recorded;
         if (takes_none && recorded) || record == Err(Errno::NOTSUP) {
             record = Ok(self.table.get(key_of(parent, name)?));
         }
@@ -87,9 +87,27 @@ impl Looker<'_> {
         Ok(Some(seen))
     }
 
+    /// A file's capabilities as a layer holds them.
+    fn capability(&self, file: &File) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
+        let name = match self.encoding {
+            OwnerEncoding::Complete => CAPABILITIES,
+            _ => CAPABILITY,
+        };
+        let mut value = [0_u8; 64];
+        match rustix::fs::fgetxattr(file, name, &mut value) {
+            Ok(length) => Ok(header::capability(&value[..length])
+                .map(|plain| (CAPABILITY.to_bytes().to_vec(), plain))),
+            Err(Errno::NODATA | Errno::NOTSUP | Errno::OVERFLOW) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn apply(&self, seen: &mut Seen, record: OwnerRecord) {
-        if self.encoding == OwnerEncoding::Recorded {
+        if self.encoding != OwnerEncoding::Native {
             (seen.entry.uid, seen.entry.gid) = (record.uid, record.gid);
+        }
+        if let Some(mode) = record.mode {
+            seen.entry.mode = mode;
         }
         if let (Some(device), EntryKind::File { size: 0 }) = (record.device, &seen.entry.kind) {
             let (major, minor) = (device.major, device.minor);
@@ -131,17 +149,6 @@ fn attribute(file: BorrowedFd<'_>) -> rustix::io::Result<Option<OwnerRecord>> {
         Ok(length) => Ok(OwnerRecord::parse(&value[..length])),
         Err(Errno::NODATA | Errno::RANGE) => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-/// A file's capabilities as a layer holds them.
-fn capability(file: &File) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
-    let mut value = [0_u8; 64];
-    match rustix::fs::fgetxattr(file, CAPABILITY, &mut value) {
-        Ok(length) => Ok(header::capability(&value[..length])
-            .map(|plain| (CAPABILITY.to_bytes().to_vec(), plain))),
-        Err(Errno::NODATA | Errno::NOTSUP | Errno::OVERFLOW) => Ok(None),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::look::key_of;
 use crate::entry::Entry;
 use crate::layer::header;
-use crate::owners::{ATTRIBUTE, OwnerEncoding, OwnerRecord, SideTable};
+use crate::owners::{ATTRIBUTE, OwnerEncoding, OwnerRecord, SideTable, disk_mode};
 use crate::timestamp::Timestamp;
 
 /// A file's capabilities as a layer holds them.
@@ -31,14 +31,36 @@ pub(super) fn set_metadata(
             Some(Uid::from_raw(entry.uid)),
             Some(Gid::from_raw(entry.gid)),
         )?,
-        // A directory may have been there before, with another owner.
-        OwnerEncoding::Recorded if entry.is_directory() || (entry.uid, entry.gid) != (0, 0) => {
-            write_record(file, OwnerRecord::owner(entry.uid, entry.gid), table)?;
+        OwnerEncoding::Recorded | OwnerEncoding::Complete => {
+            let record = record_of(entry, encoding);
+            // A directory may have been there before, with another owner.
+            if entry.is_directory() || !record.is_plain() {
+                write_record(file, record, table)?;
+            }
         }
-        OwnerEncoding::Recorded => {}
     }
-    rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode & 0o7777))?;
+    rustix::fs::fchmod(file, mode_of(entry, encoding))?;
     Ok(rustix::fs::futimens(file, &times(entry.mtime))?)
+}
+
+/// The permission bits of an entry on the disk.
+pub(super) fn mode_of(entry: &Entry, encoding: OwnerEncoding) -> Mode {
+    let mode = entry.mode & 0o7777;
+    Mode::from_raw_mode(match encoding {
+        OwnerEncoding::Complete => disk_mode(entry.is_directory(), mode),
+        _ => mode,
+    })
+}
+
+/// What is recorded of an entry where owners are.
+pub(super) fn record_of(entry: &Entry, encoding: OwnerEncoding) -> OwnerRecord {
+    let meant = entry.mode & 0o7777;
+    let differs = mode_of(entry, encoding).as_raw_mode() != meant;
+    OwnerRecord {
+        // A link has no mode of its own.
+        mode: (differs && !entry.is_symlink()).then_some(meant),
+        ..OwnerRecord::owner(entry.uid, entry.gid)
+    }
 }
 
 /// Records an owner at a file, or in the table where the file system has no attributes.

@@ -21,15 +21,17 @@ use crate::owners::{OwnerEncoding, OwnerRecord, SideTable};
 use crate::store::{GcOptions, Store};
 use crate::timestamp::Timestamp;
 
-const BOTH: [OwnerEncoding; 2] = [OwnerEncoding::Native, OwnerEncoding::Recorded];
-
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
 /// Encodings that this user can test.
 fn encodings() -> &'static [OwnerEncoding] {
-    if is_root() { &BOTH } else { &BOTH[1..] }
+    if is_root() {
+        &OwnerEncoding::ALL
+    } else {
+        &OwnerEncoding::ALL[1..]
+    }
 }
 
 fn options() -> LayerOptions {
@@ -841,12 +843,12 @@ fn capabilities_are_set_or_handed_over_and_found_again() {
         let mut lines = Lines::default();
         let (store, path) = (&world.store, root.as_path());
         overlay_changes(store, path, *encoding, &table, &view, &[], &mut lines).unwrap();
-        if *encoding == OwnerEncoding::Native {
-            assert_eq!((handed.take(), lines.0), (vec![], vec![]));
-        } else {
+        if *encoding == OwnerEncoding::Recorded {
             // Nobody set it: the file differs.
             assert_eq!(handed.take(), [(entry.path.clone(), plain.clone())]);
             assert_eq!(lines.0, ["/tool file \"\" 755 0:0"]);
+        } else {
+            assert_eq!((handed.take(), lines.0), (vec![], vec![]));
         }
         interrupt.set();
         let again = layouts.apply(&layers, &layers, &root, &mut table);
@@ -1040,4 +1042,78 @@ proptest::proptest! {
             assert!(group(&root));
         }
     }
+}
+
+/// Whatever a layer says of modes and capabilities, its user can read and write the files on the disk, no file there
+/// gives rights, and the image has what was said.
+#[test]
+fn where_all_is_recorded_the_disk_asks_for_nothing() {
+    let world = World::new();
+    let layer = world.layer(&[
+        "f capable 755 0 x",
+        "d locked 0 5",
+        "f locked/secret 0 6 s",
+        "c null 1 3",
+        "p pipe 7",
+        "d shared 2775 0",
+        "f su 4755 0 x",
+        "d tmp 1777 0",
+    ]);
+    let encoding = OwnerEncoding::Complete;
+    let (root, table) = world.root("root", std::slice::from_ref(&layer), encoding);
+    let capability = crate::layer::header::capability(&[
+        1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ]);
+    let value = capability.unwrap();
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(
+        root.join("capable"),
+        crate::owners::CAPABILITIES,
+        &value,
+        flags,
+    )
+    .unwrap();
+    for (path, on_disk) in [
+        ("locked", 0o700),
+        ("locked/secret", 0o600),
+        ("shared", 0o775),
+        ("tmp", 0o777),
+        ("su", 0o755),
+        ("pipe", 0o640),
+        ("null", 0o620),
+    ] {
+        let found = fs::symlink_metadata(root.join(path)).unwrap();
+        assert_eq!(found.mode() & 0o7777, on_disk, "{path}");
+    }
+    let lines = shown(&root, encoding, &table);
+    for expected in [
+        "/locked dir 0 5:0",
+        "/locked/secret file \"s\" 0 6:0",
+        "/shared dir 2775 0:0",
+        "/tmp dir 1777 0:0",
+        "/su file \"x\" 4755 0:0",
+        "/pipe Fifo 640 7:0",
+        "/null CharDevice { major: 1, minor: 3 } 620 0:0",
+    ] {
+        assert!(
+            lines.iter().any(|line| line.starts_with(expected)),
+            "{expected}: {lines:#?}"
+        );
+    }
+    let looker = Looker {
+        encoding,
+        table: &table,
+    };
+    let open = fs::File::open(&root).unwrap();
+    let stat = rustix::fs::statat(&open, c"capable", AtFlags::empty()).unwrap();
+    let seen = looker.look(
+        open.as_fd(),
+        c"capable",
+        &ImagePath::clean("/capable"),
+        &stat,
+    );
+    assert_eq!(
+        seen.unwrap().unwrap().entry.xattrs.values().next(),
+        Some(&value)
+    );
 }

@@ -14,14 +14,14 @@ use rustix::io::Errno;
 
 use super::chain::{Chain, Dir, WRITING, is_no_directory};
 use super::look::{CAPABILITY, key_of};
-use super::metadata::{capability_of, set_metadata, times, write_record};
+use super::metadata::{capability_of, mode_of, record_of, set_metadata, times, write_record};
 use super::trouble;
 use crate::confined::to_c;
 use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image_path::ImagePath;
 use crate::layer::{self, Record, makes_something};
-use crate::owners::{Device, OwnerEncoding, OwnerRecord, SideTable};
+use crate::owners::{CAPABILITIES, Device, OwnerEncoding, SideTable};
 use crate::store::remove_at;
 
 /// Bytes of a file written at a time.
@@ -99,13 +99,17 @@ impl<'a> Unpacker<'a> {
         let set = set_metadata(&file, entry, encoding, self.table);
         set.map_err(|error| self.fail(path, error))?;
         if let Some(plain) = capability_of(entry) {
-            if encoding == OwnerEncoding::Recorded {
-                self.capabilities.push((path.clone(), plain));
-            } else {
-                let set = rustix::fs::fsetxattr(&file, CAPABILITY, &plain, XattrFlags::empty());
-                // Its time is the inode's own affair, so this may come last.
-                set.map_err(trouble("set the capabilities of", self.chain.root(), path))?;
-            }
+            let name = match encoding {
+                OwnerEncoding::Recorded => {
+                    self.capabilities.push((path.clone(), plain));
+                    return Ok(());
+                }
+                OwnerEncoding::Native => CAPABILITY,
+                OwnerEncoding::Complete => CAPABILITIES,
+            };
+            let set = rustix::fs::fsetxattr(&file, name, &plain, XattrFlags::empty());
+            // Its time is the inode's own affair, so this may come last.
+            set.map_err(trouble("set the capabilities of", self.chain.root(), path))?;
         }
         Ok(())
     }
@@ -211,7 +215,7 @@ impl<'a> Unpacker<'a> {
             }
         }
         let file = self.create(&entry.path)?;
-        let mut record = OwnerRecord::owner(entry.uid, entry.gid);
+        let mut record = record_of(entry, self.encoding);
         record.device = Some(Device {
             block,
             major,
@@ -225,7 +229,7 @@ impl<'a> Unpacker<'a> {
                 Some(Gid::from_raw(entry.gid)),
             )?;
         }
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(entry.mode & 0o7777))?;
+        rustix::fs::fchmod(&file, mode_of(entry, self.encoding))?;
         Ok(rustix::fs::futimens(&file, &times(entry.mtime))?)
     }
 
@@ -242,16 +246,15 @@ impl<'a> Unpacker<'a> {
                 Some(Gid::from_raw(entry.gid)),
                 AtFlags::SYMLINK_NOFOLLOW,
             )?,
-            OwnerEncoding::Recorded => {
-                let record = OwnerRecord::owner(entry.uid, entry.gid);
+            OwnerEncoding::Recorded | OwnerEncoding::Complete => {
+                let record = record_of(entry, encoding);
                 if !record.is_plain() {
                     self.table.insert(key_of(parent.as_fd(), &name)?, record);
                 }
             }
         }
         if !entry.is_symlink() {
-            let mode = Mode::from_raw_mode(entry.mode & 0o7777);
-            rustix::fs::chmodat(&*parent, &name, mode, AtFlags::empty())?;
+            rustix::fs::chmodat(&*parent, &name, mode_of(entry, encoding), AtFlags::empty())?;
         }
         let times = times(entry.mtime);
         Ok(rustix::fs::utimensat(

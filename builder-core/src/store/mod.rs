@@ -71,6 +71,7 @@ const FOLDERS: &[&str] = &[
     "layers",
     "roots/native",
     "roots/recorded",
+    "roots/complete",
     "cache",
     "locks",
     "outputs",

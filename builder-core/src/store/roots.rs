@@ -10,12 +10,10 @@ use super::error::{Error, Result};
 use super::gc::{Collected, GcOptions};
 use super::{Store, TemporaryDirectory};
 use crate::digest::Digest;
-
-/// The folders in `roots`: one for each way to say who owns a file.
-const ENCODINGS: [&str; 2] = ["native", "recorded"];
+use crate::owners::OwnerEncoding;
 
 impl Store {
-    /// Where a laid out layer lies, whether it is there or not. `encoding` is `native` or `recorded`.
+    /// Where a laid out layer lies, whether it is there or not. `encoding` is the name of an [`OwnerEncoding`].
     pub fn root_path(&self, encoding: &str, key: &Digest) -> PathBuf {
         self.root().join("roots").join(encoding).join(key.hex())
     }
@@ -58,7 +56,7 @@ impl Store {
     /// All laid out layers.
     pub fn roots(&self) -> Result<Vec<Root>> {
         let mut roots = Vec::new();
-        for encoding in ENCODINGS {
+        for encoding in OwnerEncoding::ALL.map(OwnerEncoding::name) {
             let folder = self.root().join("roots").join(encoding);
             for found in std::fs::read_dir(&folder).map_err(Error::io("list", &folder))? {
                 let path = found.map_err(Error::io("list", &folder))?.path();
@@ -77,7 +75,7 @@ pub(super) fn sweep(
     options: &GcOptions,
     collected: &mut Collected,
 ) -> Result<()> {
-    for encoding in ENCODINGS {
+    for encoding in OwnerEncoding::ALL.map(OwnerEncoding::name) {
         let folder = store.root().join("roots").join(encoding);
         for found in std::fs::read_dir(&folder).map_err(Error::io("list", &folder))? {
             let path = found.map_err(Error::io("list", &folder))?.path();

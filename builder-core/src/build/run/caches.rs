@@ -4,7 +4,7 @@
 //! beginning gets another cache, as from BuildKit: what one user may write another could not.
 //!
 //! ```text
-//! cache/mounts/<recorded|native>/<digest of the identity>.<number>/
+//! cache/mounts/<recorded|native|complete>/<digest of the identity>.<number>/
 //!   data/     what is mounted
 //!   owners    the side table, where it isn't empty
 //!   lock      shared or exclusive: its users; exclusive: who deletes it
@@ -272,11 +272,7 @@ impl Cache {
 
 /// The folder of one of the caches of an identity.
 fn folder_of(store: &Store, encoding: OwnerEncoding, identity: &Identity, number: u32) -> PathBuf {
-    let encoding = match encoding {
-        OwnerEncoding::Recorded => "recorded",
-        OwnerEncoding::Native => "native",
-    };
-    let all = store.root().join("cache/mounts").join(encoding);
+    let all = store.root().join("cache/mounts").join(encoding.name());
     all.join(format!("{}.{number}", identity.folder()))
 }
 

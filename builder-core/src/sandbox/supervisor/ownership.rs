@@ -42,7 +42,7 @@ impl Keeper {
         let new = OwnerRecord {
             uid: if uid == SAME { old.uid } else { uid },
             gid: if gid == SAME { old.gid } else { gid },
-            device: old.device,
+            ..old
         };
         if let Some((directory, path)) = path
             && before.is_some_and(|before| records::key(&object) != Ok(before))
@@ -113,7 +113,7 @@ fn is_at(caller: &Caller<'_>, directory: i32, path: &CStr, object: &OwnedFd) -> 
 }
 
 /// Whether the kernel would let somebody change an owner.
-fn may_change(credentials: &Credentials, old: OwnerRecord, uid: u32, gid: u32) -> bool {
+pub(super) fn may_change(credentials: &Credentials, old: OwnerRecord, uid: u32, gid: u32) -> bool {
     let owns = credentials.user.file == old.uid;
     credentials.can(CHOWN)
         || (uid == SAME || owns && uid == old.uid)
