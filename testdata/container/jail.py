@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Runs a program as a default container does: jail.py [--users] UID CAPABILITIES PROGRAM [ARGUMENT...]
+"""Runs a program as a default container does: jail.py [--users] [--without-landlock] [--without-memory] UID
+CAPABILITIES PROGRAM [ARGUMENT...]
 
 The system calls of denied.json are refused, and there are no capabilities but CAPABILITIES (setpriv's words, with
-commas). --users puts the program into a user namespace of its own, with the ids of the host. Needs root and setpriv.
+commas, or none). --users puts the program into a user namespace of its own, with the ids of the host.
+--without-landlock makes the kernel one that has no Landlock, --without-memory one that lets nobody read the memory of
+others but by /proc. Nobody gains rights by a program. Needs root and setpriv.
 """
 import ctypes
 import json
@@ -38,7 +41,13 @@ def own_users():
         raise SystemExit("no ids for the user namespace")
 
 
-def program():
+# landlock_create_ruleset, landlock_add_rule, landlock_restrict_self
+LANDLOCK = (444, 445, 446)
+# process_vm_readv, process_vm_writev
+MEMORY = {"x86_64": (310, 311), "aarch64": (270, 271)}
+
+
+def program(without):
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "denied.json")) as file:
         table = json.load(file)
     machine = {"x86_64": 0, "aarch64": 1}[platform.machine()]
@@ -47,8 +56,14 @@ def program():
         if numbers[machine] is not None:
             yield JUMP_EQUAL, 0, 1, numbers[machine]
             yield RETURN, 0, 0, ERRNO | EPERM
-    yield JUMP_EQUAL, 0, 1, table["clone3"][machine]
-    yield RETURN, 0, 0, ERRNO | ENOSYS
+    if "--without-memory" in without:
+        for number in MEMORY[platform.machine()]:
+            yield JUMP_EQUAL, 0, 1, number
+            yield RETURN, 0, 0, ERRNO | EPERM
+    absent = (table["clone3"][machine],) + (LANDLOCK if "--without-landlock" in without else ())
+    for number in absent:
+        yield JUMP_EQUAL, 0, 1, number
+        yield RETURN, 0, 0, ERRNO | ENOSYS
     yield JUMP_EQUAL, 0, 3, table["clone"][machine]
     yield LOAD, 0, 0, 16
     yield JUMP_BITS, 0, 1, table["clone_flags"]
@@ -56,8 +71,8 @@ def program():
     yield RETURN, 0, 0, ALLOW
 
 
-def put_up_filter():
-    code = [struct.pack("HBBI", *one) for one in program()]
+def put_up_filter(without):
+    code = [struct.pack("HBBI", *one) for one in program(without)]
     text = ctypes.create_string_buffer(b"".join(code))
     whole = struct.pack("HxxxxxxP", len(code), ctypes.addressof(text))
     check(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.c_char_p(whole), 0, 0))
@@ -68,11 +83,14 @@ def main():
     if words[0] == "--users":
         own_users()
         words = words[1:]
+    without = []
+    while words[0].startswith("--without"):
+        without.append(words.pop(0))
     uid, capabilities, command = words[0], words[1], words[2:]
-    put_up_filter()
-    kept = ",".join(["-all"] + ["+" + one for one in capabilities.split(",")])
+    put_up_filter(without)
+    kept = ",".join(["-all"] + ["+" + one for one in capabilities.split(",") if one])
     who = [] if uid == "0" else [f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
-    os.execvp("setpriv", ["setpriv", f"--bounding-set={kept}", "--inh-caps=-all", *who, *command])
+    os.execvp("setpriv", ["setpriv", f"--bounding-set={kept}", "--inh-caps=-all", "--no-new-privs", *who, *command])
 
 
 main()

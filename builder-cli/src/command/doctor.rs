@@ -69,6 +69,7 @@ fn line(probe: &Probe) -> String {
         Step::Overlay => "overlay in the store",
         Step::Processes => "process namespace and /proc",
         Step::Seccomp => "seccomp with a supervisor",
+        Step::Paths => "supervisor of paths",
         Step::Chroot => "chroot",
         Step::OtherUsers => "other users",
         Step::Landlock => "Landlock",

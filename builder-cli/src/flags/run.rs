@@ -46,6 +46,8 @@ pub(crate) enum Mode {
     Auto,
     /// Namespaces.
     Userns,
+    /// A supervisor that resolves every path: no privilege, no namespaces.
+    Paths,
     /// A chroot.
     Chroot,
     /// RUN is refused.

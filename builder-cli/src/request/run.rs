@@ -39,6 +39,7 @@ pub(crate) fn isolation(flags: &ModeFlags) -> (RunMode, RunIds) {
     let mode = match flags.run_mode {
         Mode::Auto => RunMode::Auto,
         Mode::Userns => RunMode::Userns,
+        Mode::Paths => RunMode::Paths,
         Mode::Chroot => RunMode::Chroot,
         Mode::None => RunMode::None,
     };

@@ -1093,7 +1093,7 @@ fn where_all_is_recorded_the_disk_asks_for_nothing() {
         "/tmp dir 1777 0:0",
         "/su file \"x\" 4755 0:0",
         "/pipe Fifo 640 7:0",
-        "/null CharDevice { major: 1, minor: 3 } 620 0:0",
+        "/null CharDevice { major: 1, minor: 3 } 620 0:5",
     ] {
         assert!(
             lines.iter().any(|line| line.starts_with(expected)),

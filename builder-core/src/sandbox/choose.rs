@@ -13,6 +13,8 @@ pub enum RunMode {
     Auto,
     /// Namespaces, or nothing.
     Userns,
+    /// A supervisor that resolves every path, or nothing.
+    Paths,
     /// A chroot, or nothing; also without Landlock.
     Chroot,
     /// RUN is refused.
@@ -61,6 +63,9 @@ impl Choice {
                 };
                 format!("userns: namespaces with {ids}, {root}{processes}")
             }
+            Mode::Paths { landlock } => {
+                format!("paths: every path resolved by a supervisor, behind Landlock {landlock}")
+            }
             Mode::Chroot { landlock: 0 } => "chroot: without Landlock".to_owned(),
             Mode::Chroot { landlock } => format!("chroot: behind Landlock {landlock}"),
         }
@@ -83,8 +88,10 @@ pub fn choose(probes: &[Probe], mode: RunMode, ids: RunIds) -> Result<Choice> {
             )
             .with_help("leave `--run-mode` out, or build a `--target` that needs no RUN"));
         }
-        RunMode::Auto => namespaces.or(chroot),
+        // The chroot is for machines that the loader of the other is not written for.
+        RunMode::Auto => namespaces.or_else(|| paths(probes)).or(chroot),
         RunMode::Userns => namespaces,
+        RunMode::Paths => paths(probes),
         RunMode::Chroot => chroot,
     }
     .ok_or_else(|| refusal(probes, mode))
@@ -115,6 +122,17 @@ fn namespaces(probes: &[Probe], ids: RunIds) -> Option<Choice> {
             processes: works(probes, Step::Processes),
         },
         overlay: works(probes, Step::Overlay),
+    })
+}
+
+fn paths(probes: &[Probe]) -> Option<Choice> {
+    let landlock = match find(probes, Step::Landlock) {
+        Some(Outcome::Works(Some(abi))) if *abi > 0 => *abi,
+        _ => return None,
+    };
+    works(probes, Step::Paths).then_some(Choice {
+        mode: Mode::Paths { landlock },
+        overlay: false,
     })
 }
 
@@ -151,6 +169,9 @@ fn refusal(probes: &[Probe], mode: RunMode) -> Error {
         RunMode::Userns => {
             "this machine allows no user namespaces, which `--run-mode=userns` asks for"
         }
+        RunMode::Paths => {
+            "this machine lets no supervisor resolve paths, which `--run-mode=paths` asks for"
+        }
         RunMode::Chroot => "this machine allows no chroot, which `--run-mode=chroot` asks for",
         _ => "this machine does not let RUN be executed",
     };
@@ -165,18 +186,14 @@ fn refusal(probes: &[Probe], mode: RunMode) -> Error {
 
 /// What to change so that RUN works, the least privilege first.
 pub fn remedy(probes: &[Probe]) -> &'static str {
-    let made = works(probes, Step::OneId) || works(probes, Step::AllIds);
-    let failed_late = matches!(
-        find(probes, Step::OneId),
-        Some(Outcome::Fails(what, _)) if what.starts_with("writing")
-    );
-    if (made && !works(probes, Step::Mounts)) || failed_late {
-        return "user namespaces can be made but not used, as Ubuntu's AppArmor restriction does it: set the sysctl \
-                `kernel.apparmor_restrict_unprivileged_userns=0`, or install an AppArmor profile for rbuild with \
-                `userns,` in it; in a container, run the job as root with default settings";
+    if !works(probes, Step::Landlock) {
+        return "switch Landlock on, which is enough: Linux 5.13 and up, `landlock` in the list `lsm=` of the kernel's \
+                command line; or allow user namespaces: in a container by its seccomp profile, on Ubuntu by the sysctl \
+                `kernel.apparmor_restrict_unprivileged_userns=0`; `rbuild doctor` shows each step";
     }
-    "run the job's container as root with default settings, which is enough; or allow user namespaces in its \
-     seccomp profile; `rbuild doctor` shows each step"
+    "allow one of two: that a process traces its own children and supervises their system calls (a seccomp profile as \
+     Docker's default, `kernel.yama.ptrace_scope` below 2), or user namespaces (in a container by its seccomp profile, on \
+     Ubuntu by the sysctl `kernel.apparmor_restrict_unprivileged_userns=0`); `rbuild doctor` shows each step"
 }
 
 #[cfg(test)]
@@ -184,7 +201,7 @@ mod tests {
     use super::*;
 
     /// Letters: r all ids, o one id, m mounts, v overlay, p processes, s seccomp, c chroot, u users, l Landlock,
-    /// S the chroot's seccomp; a capital of the others (or `!`) is a failure.
+    /// S the chroot's seccomp, t paths; a capital of the others (or `!`) is a failure.
     fn probes(text: &str) -> Vec<Probe> {
         let step = |letter: char| {
             let step = match letter.to_ascii_lowercase() {
@@ -196,6 +213,7 @@ mod tests {
                 's' => Step::Seccomp,
                 'c' => Step::Chroot,
                 'u' => Step::OtherUsers,
+                't' => Step::Paths,
                 _ => Step::Landlock,
             };
             let outcome = if letter.is_lowercase() {
@@ -221,7 +239,15 @@ mod tests {
         let bound = "userns: namespaces with one id, the others emulated, overlay, the container's processes visible";
         let copied = "userns: namespaces with one id, the others emulated, a copy of the root";
         let chroot = "chroot: behind Landlock 7";
+        let paths = "paths: every path resolved by a supervisor, behind Landlock 7";
         let (auto, all) = (RunMode::Auto, RunIds::Auto);
+        check("OltC", auto, all, Some(paths));
+        check("ROltcus", auto, all, Some(paths));
+        check("ROltcus", RunMode::Chroot, all, Some(chroot));
+        check("omvpslt", auto, all, Some(single));
+        check("omvpslt", RunMode::Paths, all, Some(paths));
+        check("OLtC", auto, all, None);
+        check("OlTC", RunMode::Paths, all, None);
         check("omvpsC", auto, all, Some(single));
         check("rmvpsculs", auto, all, Some(range));
         check("rmvpsculs", auto, RunIds::Single, Some(single));
@@ -245,15 +271,10 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_failed_and_what_to_do() {
-        let error = choose(&probes("OC"), RunMode::Auto, RunIds::Auto).unwrap_err();
+        let refused = |text| choose(&probes(text), RunMode::Auto, RunIds::Auto).unwrap_err();
+        let error = refused("OLC");
         assert!(error.notes()[0].contains("trying: Operation not permitted"));
-        assert!(
-            error
-                .help()
-                .unwrap()
-                .contains("as root with default settings")
-        );
-        let error = choose(&probes("oMC"), RunMode::Auto, RunIds::Auto).unwrap_err();
-        assert!(error.help().unwrap().contains("apparmor"));
+        assert!(error.help().unwrap().contains("Landlock"));
+        assert!(refused("oMlTC").help().unwrap().contains("ptrace_scope"));
     }
 }

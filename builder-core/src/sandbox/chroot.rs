@@ -202,7 +202,7 @@ impl Isolation for Chroot<'_> {
         Policy::of_run(Notified::Files)
     }
 
-    fn duty(&self, _: SideTable) -> Result<Option<Duty>, Failure> {
+    fn duty(&mut self, _: SideTable) -> Result<Option<Duty>, Failure> {
         let copy = |secret: &MemoryFile| {
             Ok(MemoryFile {
                 path: secret.path.clone(),
@@ -316,7 +316,7 @@ fn remove(path: &Path) {
 }
 
 /// A file in memory that nobody can change any more.
-fn sealed(content: &[u8]) -> std::io::Result<std::os::fd::OwnedFd> {
+pub(super) fn sealed(content: &[u8]) -> std::io::Result<std::os::fd::OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = rustix::fs::memfd_create("secret", flags)?;
     let mut writer = std::fs::File::from(file.try_clone()?);

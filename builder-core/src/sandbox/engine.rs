@@ -107,11 +107,12 @@ impl Choice {
                 Mode::Namespaces {
                     ids: Ids::Single, ..
                 } => OwnerEncoding::Recorded,
+                Mode::Paths { .. } => OwnerEncoding::Complete,
                 _ => OwnerEncoding::Native,
             },
             cuts_network: namespaces,
-            moves_mounts: !namespaces,
-            honours_setuid: namespaces,
+            moves_mounts: matches!(self.mode, Mode::Chroot { .. }),
+            honours_setuid: !matches!(self.mode, Mode::Chroot { .. }),
         }
     }
 }

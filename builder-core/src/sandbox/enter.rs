@@ -10,6 +10,7 @@ use rustix::process::{Signal, WaitOptions};
 
 use super::chroot::Chroot;
 use super::namespaces::{self, Namespaces};
+use super::paths::Supervised;
 use super::spec::{Bytes, Doing as _, Failure, Ids, Job, Mode, Report, RunSpec};
 use super::sys::process::Forked;
 use super::{init, probe, sys};
@@ -86,21 +87,34 @@ fn run(mode: Mode, spec: &RunSpec, control: &UnixStream) -> Option<Report> {
             become_subreaper();
             Some(init::run(&mut Chroot::new(spec, landlock), spec, control))
         }
+        Mode::Paths { landlock } => {
+            let mut engine = Supervised::new(spec, landlock);
+            in_child(false, control, || init::run(&mut engine, spec, control))
+        }
         Mode::Namespaces { ids, processes } => {
-            let begun = namespaces::unshare(ids, processes, spec.no_network)
-                .and_then(|()| run_inside(spec, ids, processes, control));
-            begun.unwrap_or_else(|failure| Some(Report::Failed(failure.what, failure.errno)))
+            if let Err(failure) = namespaces::unshare(ids, processes, spec.no_network) {
+                return Some(Report::Failed(failure.what, failure.errno));
+            }
+            let mut engine = Namespaces::new(spec, ids, processes);
+            in_child(processes, control, || init::run(&mut engine, spec, control))
         }
     }
 }
 
-/// Executes a RUN in a child, the first process of the new process namespace, which reports itself.
-fn run_inside(
-    spec: &RunSpec,
-    ids: Ids,
+/// Executes a RUN in a child, which reports itself; the report where it could not. `processes`, whether it is the first
+/// one of a process namespace.
+fn in_child(processes: bool, control: &UnixStream, run: impl FnOnce() -> Report) -> Option<Report> {
+    let waited = fork_and_wait(processes, control, run);
+    waited
+        .err()
+        .map(|failure| Report::Failed(failure.what, failure.errno))
+}
+
+fn fork_and_wait(
     processes: bool,
     control: &UnixStream,
-) -> Result<Option<Report>, Failure> {
+    run: impl FnOnce() -> Report,
+) -> Result<(), Failure> {
     let what = "starting the first process";
     if !processes {
         // Should the first process be killed, nobody else is left to end what the command began: its orphans become
@@ -114,7 +128,7 @@ fn run_inside(
             } else {
                 become_subreaper();
             }
-            let report = init::run(&mut Namespaces::new(spec, ids, processes), spec, control);
+            let report = run();
             let said = control
                 .try_clone()
                 .and_then(|mut control| say(&mut control, &report));
@@ -125,7 +139,7 @@ fn run_inside(
     loop {
         match rustix::process::waitpid(Some(child), WaitOptions::empty()) {
             Err(rustix::io::Errno::INTR) => {}
-            Ok(Some((_, status))) if status.exit_status() == Some(0) => return Ok(None),
+            Ok(Some((_, status))) if status.exit_status() == Some(0) => return Ok(()),
             Ok(_) | Err(_) => {
                 init::end_children();
                 let killed = Failure {

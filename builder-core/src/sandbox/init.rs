@@ -55,7 +55,7 @@ fn tables(spec: &RunSpec) -> Result<SideTable, Failure> {
 }
 
 fn start_and_wait(
-    engine: &dyn Isolation,
+    engine: &mut dyn Isolation,
     spec: &RunSpec,
     table: SideTable,
     control: &UnixStream,
@@ -193,6 +193,9 @@ impl Watch<'_> {
         if asked.contains(PollFlags::IN) {
             if let Some(supervisor) = &mut self.supervisor {
                 supervisor.answer()?;
+                for (pid, event) in supervisor.take_missed() {
+                    self.note(pid, event);
+                }
             }
         } else if !asked.is_empty() {
             self.asking = false;

@@ -20,7 +20,7 @@ pub(super) trait Isolation {
     fn policy(&self) -> Policy;
 
     /// What the supervisor answers with, given the owners known so far.
-    fn duty(&self, table: SideTable) -> Result<Option<Duty>, Failure>;
+    fn duty(&mut self, table: SideTable) -> Result<Option<Duty>, Failure>;
 
     /// Whether the kernel knows all user ids, so that a process can really be another user.
     fn has_all_ids(&self) -> bool;

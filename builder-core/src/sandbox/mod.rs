@@ -21,6 +21,7 @@ pub mod launch;
 mod masks;
 mod mounts;
 mod namespaces;
+mod paths;
 mod places;
 pub mod probe;
 mod range;

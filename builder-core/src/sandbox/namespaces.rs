@@ -80,7 +80,7 @@ impl Isolation for Namespaces<'_> {
         }
     }
 
-    fn duty(&self, table: SideTable) -> Result<Option<Duty>, Failure> {
+    fn duty(&mut self, table: SideTable) -> Result<Option<Duty>, Failure> {
         let user = &self.spec.user;
         Ok(Some(Duty::Owners(Owners {
             identity: Identity {

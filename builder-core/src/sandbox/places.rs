@@ -37,6 +37,11 @@ const DIRECTORY: u32 = 0o755;
 
 /// The path in `root` that `target` leads to, absolute in the root and free of links. Its end need not exist.
 pub(super) fn resolve(root: &Path, target: &Path) -> io::Result<PathBuf> {
+    resolve_by(&|path| inside(root, path), target)
+}
+
+/// The same where `inside` knows where a path of the root is for this process.
+pub(super) fn resolve_by(inside: &dyn Fn(&Path) -> PathBuf, target: &Path) -> io::Result<PathBuf> {
     let mut todo: Vec<OsString> = components(target);
     todo.reverse();
     let mut here = PathBuf::from("/");
@@ -47,7 +52,7 @@ pub(super) fn resolve(root: &Path, target: &Path) -> io::Result<PathBuf> {
             continue;
         }
         let next = here.join(&name);
-        match std::fs::read_link(inside(root, &next)) {
+        match std::fs::read_link(inside(&next)) {
             Ok(link) => {
                 links += 1;
                 if links > LINKS {

@@ -12,9 +12,12 @@ use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
 use super::filter::{self, Notified, Policy};
-use super::spec::{Bytes, Doing as _, Failure, Ids, Overlay, Root};
+use super::paths::Supervised;
+use super::spec::{
+    Bytes, Doing as _, Ended, Failure, Ids, Overlay, Report, Root, RunSpec, UserIds,
+};
 use super::sys::process::Forked;
-use super::{chroot, mounts, namespaces, places, sys};
+use super::{chroot, init, mounts, namespaces, places, sys};
 
 /// One step that was tried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +52,8 @@ pub enum Step {
     Processes,
     /// A seccomp filter with a supervisor.
     Seccomp,
+    /// A supervisor that resolves every path: a program is started in a root of its own.
+    Paths,
     /// Changing the root.
     Chroot,
     /// Becoming another user.
@@ -66,6 +71,19 @@ pub(super) fn run(folder: &Path) -> Vec<Probe> {
     let ranged = probes.iter().any(|one| one.step == Step::Mounts);
     if !ranged {
         probes.extend(in_child(&|told| try_namespaces(folder, Ids::Single, told)));
+    }
+    let landlock = sys::landlock::abi();
+    probes.push(Probe {
+        step: Step::Landlock,
+        outcome: match landlock {
+            0 => Outcome::Fails("asking for Landlock".to_owned(), libc::ENOSYS),
+            abi => Outcome::Works(Some(abi)),
+        },
+    });
+    if landlock > 0 {
+        probes.extend(in_child(&|told| {
+            told(Step::Paths, try_paths(folder, landlock).map(|()| None));
+        }));
     }
     probes.extend(in_child(&|told| try_chroot(folder, told)));
     probes
@@ -183,17 +201,46 @@ fn try_seccomp(notified: Notified) -> Result<(), Failure> {
         .doing("installing a seccomp filter with a supervisor")
 }
 
+/// Starts a program that does nothing, in a root that holds nothing else, with all that a RUN has.
+fn try_paths(folder: &Path, landlock: i32) -> Result<(), Failure> {
+    let root = folder.join("paths/root");
+    for path in [folder.join("paths"), root.clone()] {
+        places::make_directory(&path, 0o755).doing("making a directory")?;
+    }
+    let program = root.join("trial");
+    let written = std::fs::write(&program, sys::loader::trial());
+    written.doing("writing a program")?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&program, mode).doing("writing a program")?;
+    let spec = RunSpec {
+        argv: vec!["/trial".to_owned()],
+        env: Vec::new(),
+        cwd: "/work".to_owned(),
+        user: UserIds::default(),
+        root: Root::Directory(root.into()),
+        mounts: Vec::new(),
+        no_network: false,
+        hostname: String::new(),
+        tables: Vec::new(),
+    };
+    let what = "starting a program behind a supervisor of paths";
+    let (control, _nobody) = std::os::unix::net::UnixStream::pair().doing(what)?;
+    let mut engine = Supervised::new(&spec, landlock);
+    let status = Ended::Status(sys::loader::TRIAL_STATUS);
+    match init::run(&mut engine, &spec, &control) {
+        Report::Ended { status: ended, .. } if ended == status => Ok(()),
+        Report::Failed(what, errno) => Err(Failure { what, errno }),
+        Report::NotStarted(_, errno) => Err(std::io::Error::from_raw_os_error(errno)).doing(what),
+        _ => Err(rustix::io::Errno::NOEXEC).doing(what),
+    }
+}
+
 fn try_chroot(folder: &Path, tell: Tell<'_>) {
     if !tell(Step::Chroot, chroot::try_chroot(folder).map(|()| None)) {
         return;
     }
     let users = sys::process::try_other_user().doing("becoming another user and root again");
     tell(Step::OtherUsers, users.map(|()| None));
-    let landlock = match sys::landlock::abi() {
-        0 => Err(rustix::io::Errno::NOSYS).doing("asking for Landlock"),
-        abi => Ok(Some(abi)),
-    };
-    tell(Step::Landlock, landlock);
     let seccomp = rustix::thread::set_no_new_privs(true)
         .doing("giving up new privileges")
         .and_then(|()| try_seccomp(Notified::Files));

@@ -55,6 +55,11 @@ pub enum Mode {
         /// The Landlock version to use; 0 for none.
         landlock: i32,
     },
+    /// Behind a supervisor that resolves every path (engine P).
+    Paths {
+        /// The Landlock version to use.
+        landlock: i32,
+    },
 }
 
 /// Which user and group ids a user namespace has.

@@ -1,4 +1,4 @@
-//! RUN in a default container: what it forbids is found out, and decides between a chroot and a refusal.
+//! RUN in a default container: what it forbids is found out, and a supervisor of paths needs nothing of it.
 
 use std::fs;
 use std::path::Path;
@@ -20,8 +20,8 @@ const DOCKERFILE: &str = "FROM bb\nRUN <<'END'\nset -e\nmkdir /d\necho x > /d/f\
     su app -c 'id -u > /tmp/u'\ncat /proc/self/status > /dev/null\n(mknod /n c 1 3 && echo made || echo refused) 2>&1\n\
     mkdir -p /proc/self/fd && ls /proc/self/fd > /dev/null\n! mount -t tmpfs x /tmp\n! unshare -U true\nEND\n";
 
-/// A world whose program is started in a jail: user, capabilities, and whether it has user ids of its own.
-fn jailed(uid: &str, capabilities: &str, users: bool) -> Option<World> {
+/// A world whose program is started in a jail: user, capabilities, and more that `jail.py` takes.
+fn jailed(uid: &str, capabilities: &str, more: &[&str]) -> Option<World> {
     if !is_root() {
         skip("only root can be put into a container by hand");
         return None;
@@ -36,7 +36,7 @@ fn jailed(uid: &str, capabilities: &str, users: bool) -> Option<World> {
     }
     let jail = testdata("container/jail.py");
     let mut words = vec![python.to_str().unwrap(), jail.to_str().unwrap()];
-    words.extend(users.then_some("--users"));
+    words.extend(more);
     words.extend([uid, capabilities]);
     world.run_through(&words);
     Some(world)
@@ -47,33 +47,37 @@ fn build(world: &World, dockerfile: &str) -> test_support::world::Outcome {
     world.line("build --progress plain --build-context bb=@/bb -t a -o type=oci,dest=@/out/a.tar @/context")
 }
 
+/// Root and an ordinary user, with what a default container leaves them and with nothing at all.
 #[test]
-fn root_builds_behind_a_chroot() {
-    let without = CAPABILITIES.replace("mknod,", "");
-    for (capabilities, users, device) in [
-        (CAPABILITIES, false, "char"),
-        (&*without, false, "refused"),
-        (CAPABILITIES, true, "refused"),
+fn nothing_is_needed() {
+    for (uid, capabilities, more) in [
+        ("0", CAPABILITIES, &[][..]),
+        ("0", CAPABILITIES, &["--users"]),
+        ("0", "", &[]),
+        ("65534", CAPABILITIES, &[]),
+        ("65534", "", &[]),
+        ("65534", "", &["--without-memory"]),
     ] {
-        let Some(world) = jailed("0", capabilities, users) else {
+        let Some(world) = jailed(uid, capabilities, more) else {
             return;
         };
-        let outcome = build(&world, DOCKERFILE).exits(0);
-        let outcome = outcome.says("RUN is executed by chroot: behind Landlock");
+        let outcome = build(&world, DOCKERFILE).exits(0).says(PATHS);
         let image = Image::open(&image_of(&world));
         let files = image.files();
         let file = &files[&b"/d/f"[..]];
         assert_eq!((file.mode, file.uid, file.gid), (0o4711, 5, 6));
         assert_eq!(image.text("/tmp/u"), "1234\n");
         let node = files.get(&b"/n"[..]).map(|node| node.kind);
-        assert_eq!(node.unwrap_or("refused"), device, "{}", outcome.stderr);
+        assert_eq!(node, Some("char"), "{}", outcome.stderr);
         world.line("doctor").exits(0);
     }
 }
 
+const PATHS: &str = "RUN is executed by paths: every path resolved by a supervisor";
+
 #[test]
-fn an_ordinary_user_is_told_why_not() {
-    let Some(world) = jailed("65534", CAPABILITIES, false) else {
+fn who_has_no_wall_is_told_why_not() {
+    let Some(world) = jailed("65534", CAPABILITIES, &["--without-landlock"]) else {
         return;
     };
     // The refusal comes before any work: what stands in front of RUN is not done.
@@ -83,8 +87,8 @@ fn an_ordinary_user_is_told_why_not() {
     for words in [
         "this machine does not let RUN be executed",
         "Operation not permitted (os error 1)",
+        "asking for Landlock",
         "Dockerfiles without RUN build here",
-        "root",
         "user namespaces",
     ] {
         assert!(
@@ -97,7 +101,7 @@ fn an_ordinary_user_is_told_why_not() {
     assert!(!image_of(&world).exists());
     let doctor = world.line("doctor");
     let said = format!("{}{}", doctor.text(), doctor.stderr);
-    assert!(said.contains("Operation not permitted"), "{said}");
+    assert!(said.contains("asking for Landlock"), "{said}");
     build(&world, "FROM bb\nCOPY f /copied\n").exits(0);
     assert_eq!(Image::open(&image_of(&world)).text("/copied"), "x");
 }
@@ -124,7 +128,7 @@ fn config(uid: u32, allows: bool, store: &str, arguments: &[&str]) -> Value {
     let mut config = json!({
         "ociVersion": "1.0.2",
         "process": {
-            "terminal": false, "user": { "uid": uid, "gid": uid }, "args": arguments, "cwd": "/w",
+            "terminal": false, "noNewPrivileges": uid != 0, "user": { "uid": uid, "gid": uid }, "args": arguments, "cwd": "/w",
             "env": ["PATH=/bin", "HOME=/w/home", format!("RBUILD_ROOT={store}"), "TMPDIR=/w/tmp"],
             "capabilities": { "bounding": capabilities, "effective": held, "permitted": held },
         },
@@ -222,19 +226,13 @@ fn a_real_container() {
     }
     let seen = "overlay, the container's processes visible";
     let copied = seen.replace("overlay", "a copy of the root");
-    let chroot = "RUN is executed by chroot: behind Landlock";
-    let rows: [Row<'_>; 7] = [
-        (0, false, "", 0, chroot),
-        (
-            65534,
-            false,
-            "",
-            6,
-            "this machine does not let RUN be executed",
-        ),
+    let rows: [Row<'_>; 8] = [
+        (0, false, "", 0, PATHS),
+        (65534, false, "", 0, PATHS),
         (0, true, "", 0, &format!("namespaces with all ids, {seen}")),
         (65534, true, "", 0, &format!("the others emulated, {seen}")),
-        (0, false, "yes", 0, chroot),
+        (0, false, "yes", 0, PATHS),
+        (65534, false, "yes", 0, PATHS),
         (
             0,
             true,

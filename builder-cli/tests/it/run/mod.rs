@@ -53,6 +53,17 @@ const CHROOT: Way = Way {
     says: "RUN is executed by chroot: behind Landlock",
     ordinary: false,
 };
+const PATHS: Way = Way {
+    name: "paths",
+    flags: "--run-mode paths",
+    says: "RUN is executed by paths: every path resolved by a supervisor",
+    ordinary: false,
+};
+const ORDINARY_PATHS: Way = Way {
+    name: "ordinary paths",
+    ordinary: true,
+    ..PATHS
+};
 const ORDINARY: Way = Way {
     name: "ordinary",
     ordinary: true,
@@ -69,10 +80,12 @@ pub(crate) fn ways() -> Vec<Way> {
     }
     if !is_root() {
         skip("only root can try all ways of RUN; that of ordinary users is tried");
-        return vec![SINGLE];
+        return vec![SINGLE, PATHS];
     }
-    let mut ways = vec![RANGE, SINGLE, CHROOT];
-    ways.extend(require("setpriv").map(|_| ORDINARY));
+    let mut ways = vec![RANGE, SINGLE, CHROOT, PATHS];
+    if require("setpriv").is_some() {
+        ways.extend([ORDINARY, ORDINARY_PATHS]);
+    }
     ways
 }
 
@@ -96,6 +109,11 @@ impl Way {
     /// Whether RUN is executed by a chroot.
     pub(crate) fn is_chroot(self) -> bool {
         self == CHROOT
+    }
+
+    /// Whether a command can have a network of its own.
+    pub(crate) fn cuts_network(self) -> bool {
+        self.flags.contains("userns")
     }
 
     /// The arguments of a build in this way of the world's Dockerfile, the output left out.

@@ -28,6 +28,11 @@ pub(crate) enum Notified {
     Devices,
     /// Paths below `/proc`, `/sys` and `/dev`, which a root without mounts has not.
     Files,
+    /// Every call that takes a path, or the name of a local socket, and all ids: the kernel resolves nothing.
+    Paths {
+        /// Signals too: no other wall keeps the RUN from processes that are not its own.
+        signals: bool,
+    },
 }
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
@@ -123,6 +128,20 @@ const SOCKETCALL: u32 = 102;
 /// programs fall back to other calls on `ENOSYS`.
 const ABSENT: &[u32] = &[425, 426, 427, 435];
 
+/// What fails with `ENOSYS` where every path is told: file handles, and the first of the calls that came later than
+/// those which are known here (`setxattrat`, Linux 6.13): one of them may take a path.
+const UNTOLD: &[libc::c_long] = &[libc::SYS_name_to_handle_at];
+const FIRST_UNKNOWN: u32 = 463;
+/// What fails with `EPERM` there: watching whole mounts, lists of the machine's mounts, and another root.
+const FORBIDDEN: &[libc::c_long] = &[
+    libc::SYS_fanotify_init,
+    libc::SYS_fanotify_mark,
+    libc::SYS_chroot,
+    // statmount, listmount
+    457,
+    458,
+];
+
 /// Calls that flush to the disk: they succeed and do nothing. What a RUN writes is a layer when it has ended well, and
 /// nothing before; package managers flush after every file.
 const FLUSHING: &[libc::c_long] = &[
@@ -137,8 +156,14 @@ const COMPAT_FLUSHING: &[u32] = &[36, 118, 148];
 
 /// The program of a policy.
 pub(crate) fn program(policy: Policy) -> Vec<sock_filter> {
-    let native = compile(&native_rules(policy));
-    let compat = compile(&compat_rules(policy));
+    let paths = matches!(policy.notified, Notified::Paths { .. });
+    let native = compile(&native_rules(policy), paths.then_some(FIRST_UNKNOWN));
+    // Where all calls with a path must be known, 32-bit programs have none.
+    let compat = if paths {
+        vec![verdict(ENOSYS)]
+    } else {
+        compile(&compat_rules(policy), None)
+    };
     let mut program = vec![load(4)];
     // A block is entered where its architecture matches; jumps over blocks may be long, so they are unconditional.
     for (arch, block) in [(NATIVE_ARCH, native), (COMPAT_ARCH, compat)] {
@@ -186,12 +211,20 @@ fn native_rules(policy: Policy) -> Vec<Rule> {
         rules.push(any(libc::SYS_unshare as u32, UNSHARE_NAMESPACES));
         rules.push(any(libc::SYS_clone as u32, CLONE_NAMESPACES));
     }
+    if matches!(policy.notified, Notified::Paths { .. }) {
+        let number = |call: &libc::c_long| call.cast_unsigned() as u32;
+        rules.extend(UNTOLD.iter().map(|call| always(number(call), ENOSYS)));
+        rules.extend(FORBIDDEN.iter().map(|call| always(number(call), EPERM)));
+    }
     notify(policy, NATIVE, &mut rules);
     rules
 }
 
 fn compat_rules(policy: Policy) -> Vec<Rule> {
     let mut rules = Vec::new();
+    if matches!(policy.notified, Notified::Paths { .. }) {
+        return rules;
+    }
     if policy.deny {
         let denied = COMPAT_DENIED.iter().chain(COMPAT_DENIED_MORE);
         rules.extend(denied.map(|&number| always(number, EPERM)));
@@ -227,13 +260,17 @@ fn any(number: u32, flags: u32) -> Rule {
 }
 
 fn notify(policy: Policy, table: &[(u32, Call)], rules: &mut Vec<Rule>) {
-    let test = match policy.notified {
-        Notified::Owners => owners,
-        Notified::Devices => devices,
-        Notified::Files => files,
+    let test = |call| match policy.notified {
+        Notified::Paths { signals } => paths(call, signals),
+        _ if Call::is_of_paths_alone(call) => None,
+        Notified::Owners => owners(call),
+        Notified::Devices => devices(call),
+        Notified::Files => files(call),
     };
+    let all_paths = matches!(policy.notified, Notified::Paths { .. });
     for &(number, call) in table {
         let test = match call {
+            Call::Connect if all_paths => Some(Test::Always),
             Call::Connect | Call::Sendto | Call::Sendmsg | Call::Sendmmsg => {
                 policy.addresses.then(|| addresses(call))
             }
@@ -288,6 +325,39 @@ fn owners(call: Call) -> Option<Test> {
         | Call::Faccessat2
         | Call::Chmod
         | Call::Fchmodat => return None,
+        _ => Test::Always,
+    })
+}
+
+fn paths(call: Call, signals: bool) -> Option<Test> {
+    const TERMINAL_PEER: u32 = 0x5441;
+    // SOCK_DGRAM with its flags: SOCK_NONBLOCK, SOCK_CLOEXEC.
+    const DATAGRAM: &[u32] = &[2, 0x802, 0x8_0002, 0x8_0802];
+    const POWER: &[u32] = &[
+        libc::PR_SET_KEEPCAPS as u32,
+        libc::PR_SET_SECUREBITS as u32,
+        libc::PR_SET_DUMPABLE as u32,
+        libc::PR_CAPBSET_READ as u32,
+        libc::PR_CAPBSET_DROP as u32,
+        libc::PR_CAP_AMBIENT as u32,
+    ];
+    Some(match call {
+        Call::Prctl => Test::OneOf(0, POWER),
+        Call::Socket => Test::OneOf(0, &[libc::AF_UNIX as u32]),
+        Call::Socketpair => Test::OneOf(1, DATAGRAM),
+        Call::Getsockopt => Test::OneOf(2, &[libc::SO_PEERCRED as u32]),
+        Call::Ioctl => Test::OneOf(1, &[TERMINAL_PEER]),
+        Call::Kill | Call::Tkill | Call::Tgkill | Call::PidfdSendSignal => {
+            return signals.then_some(Test::Always);
+        }
+        // Limits and priorities: the caller's own need no look.
+        Call::Prlimit64
+        | Call::SchedSetaffinity
+        | Call::SchedSetscheduler
+        | Call::SchedSetparam
+        | Call::SchedSetattr => Test::Any(0, u32::MAX),
+        // The kernel refuses it.
+        Call::Chroot => return None,
         _ => Test::Always,
     })
 }
@@ -443,7 +513,12 @@ mod tests {
             28,
             0x4206,
         ];
-        for notified in [Notified::Owners, Notified::Devices, Notified::Files] {
+        for notified in [
+            Notified::Owners,
+            Notified::Devices,
+            Notified::Files,
+            Notified::Paths { signals: true },
+        ] {
             let policy = Policy {
                 addresses: notified == Notified::Devices,
                 ..Policy::of_run(notified)

@@ -39,12 +39,19 @@ pub(super) struct Rule {
     pub verdict: u32,
 }
 
-/// The rules of one architecture, in the order given: the first for a number counts.
-pub(super) fn compile(rules: &[Rule]) -> Vec<sock_filter> {
+/// The rules of one architecture, in the order given: the first for a number counts. Calls from `unknown` on don't
+/// exist.
+pub(super) fn compile(rules: &[Rule], unknown: Option<u32>) -> Vec<sock_filter> {
     let mut block = vec![load(0)];
     if cfg!(target_arch = "x86_64") {
         // Numbers of the x32 programs, which no kernel in use runs. -1 is a call that a tracer has cancelled.
         block.push(jump(libc::BPF_JGE, 0x4000_0000, 0, 2));
+        block.push(jump(libc::BPF_JEQ, u32::MAX, 1, 0));
+        block.push(verdict(ENOSYS));
+    }
+    if let Some(first) = unknown {
+        block.push(jump(libc::BPF_JGE, first, 0, 2));
+        // A call that a tracer has cancelled.
         block.push(jump(libc::BPF_JEQ, u32::MAX, 1, 0));
         block.push(verdict(ENOSYS));
     }

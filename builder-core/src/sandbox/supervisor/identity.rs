@@ -167,9 +167,33 @@ impl Credentials {
         self.effective & capability != 0
     }
 
+    /// The capabilities in effect.
+    pub(super) fn effective(&self) -> u64 {
+        self.effective
+    }
+
+    /// Those that it may take into effect.
+    pub(super) fn permitted(&self) -> u64 {
+        self.permitted
+    }
+
     /// Whether it belongs to a group as far as files are concerned.
     pub(super) fn in_group(&self, id: u32) -> bool {
         self.group.file == id || self.groups.contains(&id)
+    }
+
+    /// The same as `access(2)` asks: with the real ids, and the capabilities that go with them.
+    pub(super) fn as_real(&self) -> Self {
+        let mut real = self.clone();
+        (real.user.file, real.group.file) = (self.user.real, self.group.real);
+        if self.secure & NO_FIXUP == 0 {
+            real.effective = if self.user.real == 0 {
+                self.permitted
+            } else {
+                0
+            };
+        }
+        real
     }
 
     /// Changes the user ids, and with them the capabilities.

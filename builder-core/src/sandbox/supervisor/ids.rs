@@ -113,7 +113,7 @@ fn given_groups(caller: &Caller<'_>) -> Result<Vec<u32>> {
 
 /// The effective and the permitted set that a `capset` asks for: words of the effective, permitted and inheritable
 /// set, low halves first.
-fn given_capabilities(caller: &Caller<'_>) -> Result<(u64, u64)> {
+pub(super) fn given_capabilities(caller: &Caller<'_>) -> Result<(u64, u64)> {
     // _LINUX_CAPABILITY_VERSION_1 has the low halves only.
     const FIRST_VERSION: u32 = 0x1998_0330;
     let mut version = [0; 4];

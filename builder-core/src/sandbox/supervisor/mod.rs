@@ -11,8 +11,10 @@ mod identity;
 mod ids;
 mod kept;
 mod moves;
+mod names;
 mod owners;
 mod ownership;
+mod paths;
 mod processes;
 mod procfs;
 mod records;
@@ -31,6 +33,7 @@ use rustix::io::Errno;
 
 pub(crate) use crate::sandbox::supervisor::identity::Identity;
 pub(crate) use crate::sandbox::supervisor::owners::Owners;
+pub(crate) use crate::sandbox::supervisor::paths::{Kind, Mounted, Paths};
 pub(crate) use crate::sandbox::supervisor::virtual_files::{MemoryFile, VirtualFiles};
 
 use crate::owners::SideTable;
@@ -50,6 +53,8 @@ pub(crate) enum Duty {
     Owners(Owners),
     /// Files of the kernel in a root without mounts. The supervisor stands outside that root.
     Files(VirtualFiles),
+    /// Every path. The supervisor stands outside the root.
+    Paths(Paths),
 }
 
 /// Why a call gets no answer of the supervisor's.
@@ -80,6 +85,8 @@ enum Reply {
     Fail(i32),
     /// The kernel executes it when this thread is not traced any more.
     When(u32),
+    /// It has its answer, or will have it from a thread.
+    Sent,
     /// It returns a descriptor of this file.
     File {
         /// The file.
@@ -92,6 +99,7 @@ enum Reply {
 enum Work {
     Owners(Box<Keeper>),
     Files(Box<Server>),
+    Paths(Box<paths::Server>),
 }
 
 /// Answers notified calls, one at a time.
@@ -128,6 +136,7 @@ impl Supervisor {
         let work = match duty {
             Duty::Owners(owners) => Work::Owners(Box::new(Keeper::new(owners))),
             Duty::Files(files) => Work::Files(Box::new(Server::new(files)?)),
+            Duty::Paths(paths) => Work::Paths(Box::new(paths::Server::new(paths)?)),
         };
         Ok(Self {
             listener,
@@ -163,11 +172,20 @@ impl Supervisor {
         }
     }
 
+    /// What it heard of processes that ended, while it waited for one to stand still.
+    pub(crate) fn take_missed(&mut self) -> Vec<(u32, Wait)> {
+        match &mut self.work {
+            Work::Paths(server) => server.take_missed(),
+            Work::Owners(_) | Work::Files(_) => Vec::new(),
+        }
+    }
+
     /// Owners of the files that take no attributes.
     pub(crate) fn table(&self) -> &SideTable {
         match &self.work {
             Work::Owners(keeper) => keeper.table(),
             Work::Files(_) => &self.nothing,
+            Work::Paths(server) => server.table(),
         }
     }
 
@@ -182,9 +200,13 @@ impl Supervisor {
             Some(reply) => reply,
             None => self.work_out(notification),
         };
-        if let Reply::When(thread) = reply {
-            self.waiting.push((thread, notification.id));
-            return Ok(());
+        match reply {
+            Reply::When(thread) => {
+                self.waiting.push((thread, notification.id));
+                return Ok(());
+            }
+            Reply::Sent => return Ok(()),
+            _ => {}
         }
         self.tracer.before_answer(notification.pid);
         let delivered = self.deliver(&notification, &reply);
@@ -213,15 +235,24 @@ impl Supervisor {
         };
         let reply = match (&mut self.work, call) {
             (_, Call::RtSigaction) => Ok(self.tracer.handler_set(&caller)),
-            (_, Call::Connect | Call::Sendto | Call::Sendmsg | Call::Sendmmsg) => {
-                sockets::check(&caller)
-            }
+            (
+                Work::Owners(_) | Work::Files(_),
+                Call::Connect | Call::Sendto | Call::Sendmsg | Call::Sendmmsg,
+            ) => sockets::check(&caller),
             (_, Call::Ptrace) => Ok(self.tracer.traced_by_another(&caller)),
             (_, Call::Execve | Call::Execveat) if self.tracer.holds(notification.pid) => {
                 Ok(self.tracer.begin_again(notification.pid))
             }
             (Work::Owners(keeper), _) => keeper.answer(caller),
             (Work::Files(server), _) => server.answer(&caller),
+            (Work::Paths(server), call) => {
+                let traced = self.tracer.is_traced(notification.pid);
+                if traced && call == Call::Chdir {
+                    // It is to be visited: signals that were held back come when it is let go.
+                    self.tracer.before_answer(notification.pid);
+                }
+                server.answer(&caller, traced)
+            }
         };
         match reply {
             Ok(reply) => reply,
@@ -233,7 +264,7 @@ impl Supervisor {
     fn deliver(&self, notification: &Notification, reply: &Reply) -> io::Result<()> {
         let (listener, id) = (self.listener.as_fd(), notification.id);
         let answer = match reply {
-            Reply::Continue | Reply::When(_) => Answer::Continue,
+            Reply::Continue | Reply::When(_) | Reply::Sent => Answer::Continue,
             Reply::Value(value) => Answer::Value(*value),
             Reply::Fail(errno) => Answer::Fail(*errno),
             Reply::File { file, cloexec } => {

@@ -46,6 +46,11 @@ impl Processes {
         }
     }
 
+    /// Those that a RUN starts with.
+    pub(super) fn initial(&self) -> Rc<Credentials> {
+        Rc::clone(&self.initial)
+    }
+
     /// The credentials of the process that a thread belongs to.
     pub(super) fn of(&mut self, proc: BorrowedFd<'_>, thread: u32) -> Rc<Credentials> {
         if !self.changed {

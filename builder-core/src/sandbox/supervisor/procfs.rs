@@ -55,6 +55,22 @@ impl Status {
     }
 }
 
+/// More ancestors than any process has that is worth a look.
+const DEPTH: usize = 64;
+
+/// Whether a process descends from another one.
+pub(super) fn descends(proc: BorrowedFd<'_>, process: u32, ancestor: u32) -> bool {
+    let mut process = process;
+    for _ in 0..DEPTH {
+        match Status::read(proc, process) {
+            Ok(status) if status.parent == ancestor => return true,
+            Ok(status) if status.parent > 1 => process = status.parent,
+            _ => return false,
+        }
+    }
+    false
+}
+
 /// Reads a file of a few lines.
 pub(super) fn read_small(proc: BorrowedFd<'_>, path: &str) -> Result<String> {
     let file = openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;

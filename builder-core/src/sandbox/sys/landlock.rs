@@ -66,6 +66,17 @@ pub(crate) fn restrict_to_root(abi: i32) -> io::Result<()> {
     restrict(&ruleset)
 }
 
+/// Lets this process and its children open, execute and make no file at all, and signal nobody outside (ABI 6): what
+/// they have open they were given. Needs `no_new_privs`.
+pub(crate) fn restrict_everything(abi: i32) -> io::Result<()> {
+    let scoped = if abi >= SCOPES_ABI {
+        SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL
+    } else {
+        0
+    };
+    restrict(&ruleset(abi, access(abi), scoped)?)
+}
+
 /// Keeps this process and its children from abstract unix sockets (unix(7)) that others have bound, and on request
 /// from signalling others. Needs ABI [`SCOPES_ABI`], and `no_new_privs` or `CAP_SYS_ADMIN` in the user namespace.
 pub(crate) fn restrict_scope(abi: i32, signals: bool) -> io::Result<()> {

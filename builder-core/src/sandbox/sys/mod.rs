@@ -2,8 +2,10 @@
 
 pub(crate) mod ids;
 pub(crate) mod landlock;
+pub(crate) mod loader;
 pub(crate) mod memory;
 pub(crate) mod mount;
 pub(crate) mod process;
 pub(crate) mod ptrace;
 pub(crate) mod seccomp;
+pub(crate) mod visit;

@@ -11,6 +11,7 @@ const OPTIONS: libc::c_int = libc::PTRACE_O_TRACEFORK
     | libc::PTRACE_O_TRACEVFORK
     | libc::PTRACE_O_TRACECLONE
     | libc::PTRACE_O_TRACEEXEC
+    | libc::PTRACE_O_TRACESYSGOOD
     | libc::PTRACE_O_EXITKILL;
 
 /// What `waitpid(2)` says of a child or a tracee.
@@ -53,6 +54,20 @@ pub(crate) fn wait(block: bool) -> Result<Option<(u32, Wait)>> {
     }
 }
 
+/// The next thing that happens to one child or tracee, which is waited for.
+pub(crate) fn wait_for(thread: u32) -> Result<Wait> {
+    loop {
+        let mut status = 0;
+        // SAFETY: the kernel writes one integer through the pointer.
+        let pid = unsafe { libc::waitpid(thread.cast_signed(), &raw mut status, libc::__WALL) };
+        match pid {
+            -1 if last_error() == Errno::INTR => {}
+            -1 => return Err(last_error()),
+            _ => return Ok(read_status(status)),
+        }
+    }
+}
+
 fn read_status(status: libc::c_int) -> Wait {
     if libc::WIFEXITED(status) {
         return Wait::Exited(libc::WEXITSTATUS(status));
@@ -75,6 +90,20 @@ fn read_status(status: libc::c_int) -> Wait {
 /// `EPERM` where it has a tracer, or the machine allows none; `ESRCH` where it is gone.
 pub(crate) fn seize(thread: u32) -> Result<()> {
     request(libc::PTRACE_SEIZE, thread, OPTIONS.cast_unsigned() as usize)
+}
+
+/// Becomes the tracer of a thread for a moment: nothing is followed. Where this process ends, so does the thread.
+///
+/// # Errors
+/// As [`seize`].
+pub(crate) fn visit(thread: u32) -> Result<()> {
+    let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
+    request(libc::PTRACE_SEIZE, thread, options.cast_unsigned() as usize)
+}
+
+/// Lets a tracee go on until it begins or ends a system call.
+pub(crate) fn to_call(thread: u32) -> Result<()> {
+    request(libc::PTRACE_SYSCALL, thread, 0)
 }
 
 /// Lets a tracee that stands still go on; with a signal unless that is 0.

@@ -228,6 +228,37 @@ pub(crate) fn add_fd_and_send(
     done(result)
 }
 
+/// Gives the caller a descriptor, whose call still waits: a new number, or that of one that it replaces.
+pub(crate) fn add_fd(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    fd: BorrowedFd<'_>,
+    replaced: Option<i32>,
+    cloexec: bool,
+) -> io::Result<i32> {
+    let mut message = libc::seccomp_notif_addfd {
+        id,
+        flags: replaced.map_or(0, |_| libc::SECCOMP_ADDFD_FLAG_SETFD as u32),
+        srcfd: fd.as_raw_fd().cast_unsigned(),
+        newfd: replaced.unwrap_or(0).cast_unsigned(),
+        newfd_flags: if cloexec {
+            libc::O_CLOEXEC.cast_unsigned()
+        } else {
+            0
+        },
+    };
+    let pointer = std::ptr::from_mut(&mut message);
+    // SAFETY: the kernel reads one `seccomp_notif_addfd` through the pointer.
+    let result = unsafe {
+        libc::ioctl(
+            listener.as_raw_fd(),
+            libc::SECCOMP_IOCTL_NOTIF_ADDFD as _,
+            pointer,
+        )
+    };
+    done(result).map(|()| result)
+}
+
 /// Lets caller and supervisor share a processor: about a fifth less time a call. Kernels before 6.6 can't.
 pub(crate) fn sync_wake_up(listener: BorrowedFd<'_>) {
     // SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP

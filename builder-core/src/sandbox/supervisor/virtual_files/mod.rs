@@ -4,7 +4,6 @@
 //! `maps` tells paths with the root directory before them.
 
 mod memory_files;
-mod names;
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -19,15 +18,12 @@ pub(crate) use crate::sandbox::supervisor::virtual_files::memory_files::MemoryFi
 use crate::sandbox::calls::Call;
 use crate::sandbox::supervisor::acting::RealIds;
 use crate::sandbox::supervisor::caller::Caller;
-use crate::sandbox::supervisor::procfs::Status;
-use crate::sandbox::supervisor::virtual_files::names::{
+use crate::sandbox::supervisor::names::{
     Own, clean, is_virtual, kernel_path, mounts, own_link, permit,
 };
+use crate::sandbox::supervisor::procfs::descends;
 use crate::sandbox::supervisor::{Reply, Result};
 use crate::sandbox::sys::memory;
-
-/// More ancestors than any process has that is worth a look.
-const DEPTH: usize = 64;
 
 /// What a supervisor of files starts with.
 pub(crate) struct VirtualFiles {
@@ -125,18 +121,7 @@ impl Server {
 
     /// Whether a process belongs to the RUN.
     fn is_ours(&self, request: &Request<'_>, process: u32) -> bool {
-        if process == request.own.process {
-            return true;
-        }
-        let mut process = process;
-        for _ in 0..DEPTH {
-            match Status::read(request.caller.proc, process) {
-                Ok(status) if status.parent == self.supervisor => return true,
-                Ok(status) if status.parent > 1 => process = status.parent,
-                _ => return false,
-            }
-        }
-        false
+        process == request.own.process || descends(request.caller.proc, process, self.supervisor)
     }
 
     /// The kernel's path for a request, if it may be used.

@@ -1,5 +1,9 @@
 //! System calls by name, and their numbers: the machine's own, and those of its 32-bit programs.
 
+mod compat;
+
+pub(crate) use compat::{COMPAT, COMPAT_COMMON};
+
 /// Declares the calls, with the number each has natively (as the libc crate names it) and for 32-bit programs.
 macro_rules! calls {
     ($(#[doc = $doc:literal] $name:ident = $number:ident;)* legacy: $(#[doc = $old_doc:literal] $old:ident = $old_number:ident;)*) => {
@@ -137,6 +141,56 @@ calls! {
     Faccessat2 = SYS_faccessat2;
     /// `fchmodat(2)`
     Fchmodat = SYS_fchmodat;
+    /// `unlinkat(2)`
+    Unlinkat = SYS_unlinkat;
+    /// `fchmod(2)`
+    Fchmod = SYS_fchmod;
+    /// `fchmodat2(2)`
+    Fchmodat2 = SYS_fchmodat2;
+    /// `getcwd(2)`
+    Getcwd = SYS_getcwd;
+    /// `umask(2)`
+    Umask = SYS_umask;
+    /// `chdir(2)`
+    Chdir = SYS_chdir;
+    /// `truncate(2)`
+    Truncate = SYS_truncate;
+    /// `statfs(2)`
+    Statfs = SYS_statfs;
+    /// `inotify_add_watch(2)`
+    InotifyAddWatch = SYS_inotify_add_watch;
+    /// `capget(2)`
+    Capget = SYS_capget;
+    /// `socket(2)`
+    Socket = SYS_socket;
+    /// `socketpair(2)`
+    Socketpair = SYS_socketpair;
+    /// `getsockopt(2)`
+    Getsockopt = SYS_getsockopt;
+    /// `ioctl(2)`
+    Ioctl = SYS_ioctl;
+    /// `kill(2)`
+    Kill = SYS_kill;
+    /// `tkill(2)`
+    Tkill = SYS_tkill;
+    /// `tgkill(2)`
+    Tgkill = SYS_tgkill;
+    /// `pidfd_send_signal(2)`
+    PidfdSendSignal = SYS_pidfd_send_signal;
+    /// `prlimit(2)`
+    Prlimit64 = SYS_prlimit64;
+    /// `setpriority(2)`
+    Setpriority = SYS_setpriority;
+    /// `ioprio_set(2)`
+    IoprioSet = SYS_ioprio_set;
+    /// `sched_setaffinity(2)`
+    SchedSetaffinity = SYS_sched_setaffinity;
+    /// `sched_setscheduler(2)`
+    SchedSetscheduler = SYS_sched_setscheduler;
+    /// `sched_setparam(2)`
+    SchedSetparam = SYS_sched_setparam;
+    /// `sched_setattr(2)`
+    SchedSetattr = SYS_sched_setattr;
     legacy:
     /// `chown(2)`
     Chown = SYS_chown;
@@ -168,114 +222,17 @@ calls! {
     Readlink = SYS_readlink;
     /// `access(2)`
     Access = SYS_access;
+    /// `rmdir(2)`
+    Rmdir = SYS_rmdir;
+    /// `unlink(2)`
+    Unlink = SYS_unlink;
+    /// `utime(2)`
+    Utime = SYS_utime;
+    /// `utimes(2)`
+    Utimes = SYS_utimes;
+    /// `futimesat(2)`
+    Futimesat = SYS_futimesat;
 }
-
-/// Numbers of 32-bit programs: i386.
-///
-/// Only calls whose arguments mean the same; `stat64` and the calls of 16-bit ids, which nothing uses any more, go to
-/// the kernel.
-#[cfg(target_arch = "x86_64")]
-pub(crate) const COMPAT: &[(u32, Call)] = &[
-    (295, Call::Openat),
-    (296, Call::Mkdirat),
-    (297, Call::Mknodat),
-    (306, Call::Fchmodat),
-    (298, Call::Fchownat),
-    (302, Call::Renameat),
-    (303, Call::Linkat),
-    (304, Call::Symlinkat),
-    (305, Call::Readlinkat),
-    (307, Call::Faccessat),
-    (320, Call::Utimensat),
-    (353, Call::Renameat2),
-    (358, Call::Execveat),
-    (361, Call::Bind),
-    (362, Call::Connect),
-    (369, Call::Sendto),
-    (370, Call::Sendmsg),
-    (345, Call::Sendmmsg),
-    (383, Call::Statx),
-];
-
-/// Numbers of 32-bit programs: arm.
-///
-/// Only calls whose arguments mean the same; `stat64` and the calls of 16-bit ids, which nothing uses any more, go to
-/// the kernel.
-#[cfg(target_arch = "aarch64")]
-pub(crate) const COMPAT: &[(u32, Call)] = &[
-    (322, Call::Openat),
-    (323, Call::Mkdirat),
-    (324, Call::Mknodat),
-    (325, Call::Fchownat),
-    (329, Call::Renameat),
-    (330, Call::Linkat),
-    (331, Call::Symlinkat),
-    (332, Call::Readlinkat),
-    (333, Call::Fchmodat),
-    (334, Call::Faccessat),
-    (348, Call::Utimensat),
-    (382, Call::Renameat2),
-    (387, Call::Execveat),
-    (282, Call::Bind),
-    (283, Call::Connect),
-    (290, Call::Sendto),
-    (296, Call::Sendmsg),
-    (374, Call::Sendmmsg),
-    (397, Call::Statx),
-];
-
-/// Numbers that i386 and arm share.
-pub(crate) const COMPAT_COMMON: &[(u32, Call)] = &[
-    (5, Call::Open),
-    (8, Call::Creat),
-    (9, Call::Link),
-    (11, Call::Execve),
-    (14, Call::Mknod),
-    (15, Call::Chmod),
-    (26, Call::Ptrace),
-    (33, Call::Access),
-    (38, Call::Rename),
-    (39, Call::Mkdir),
-    (61, Call::Chroot),
-    (83, Call::Symlink),
-    (85, Call::Readlink),
-    (172, Call::Prctl),
-    (174, Call::RtSigaction),
-    (185, Call::Capset),
-    (198, Call::Lchown),
-    (199, Call::Getuid),
-    (200, Call::Getgid),
-    (201, Call::Geteuid),
-    (202, Call::Getegid),
-    (203, Call::Setreuid),
-    (204, Call::Setregid),
-    (205, Call::Getgroups),
-    (206, Call::Setgroups),
-    (207, Call::Fchown),
-    (208, Call::Setresuid),
-    (209, Call::Getresuid),
-    (210, Call::Setresgid),
-    (211, Call::Getresgid),
-    (212, Call::Chown),
-    (213, Call::Setuid),
-    (214, Call::Setgid),
-    (215, Call::Setfsuid),
-    (216, Call::Setfsgid),
-    (226, Call::Setxattr),
-    (227, Call::Lsetxattr),
-    (228, Call::Fsetxattr),
-    (229, Call::Getxattr),
-    (230, Call::Lgetxattr),
-    (231, Call::Fgetxattr),
-    (232, Call::Listxattr),
-    (233, Call::Llistxattr),
-    (234, Call::Flistxattr),
-    (235, Call::Removexattr),
-    (236, Call::Lremovexattr),
-    (237, Call::Fremovexattr),
-    (437, Call::Openat2),
-    (439, Call::Faccessat2),
-];
 
 /// `AUDIT_ARCH_X86_64`, `AUDIT_ARCH_AARCH64`: the machine's own programs.
 pub(crate) const NATIVE_ARCH: u32 = if cfg!(target_arch = "x86_64") {
@@ -306,6 +263,43 @@ pub(crate) fn call(arch: u32, number: u32) -> Option<Call> {
 }
 
 impl Call {
+    /// Whether it is told only where every path is resolved by the supervisor.
+    pub(crate) fn is_of_paths_alone(self) -> bool {
+        matches!(
+            self,
+            Self::Unlinkat
+                | Self::Fchmod
+                | Self::Fchmodat2
+                | Self::Getcwd
+                | Self::Umask
+                | Self::Chdir
+                | Self::Truncate
+                | Self::Statfs
+                | Self::InotifyAddWatch
+                | Self::Capget
+                | Self::Socket
+                | Self::Socketpair
+                | Self::Getsockopt
+                | Self::Ioctl
+                | Self::Kill
+                | Self::Tkill
+                | Self::Tgkill
+                | Self::PidfdSendSignal
+                | Self::Prlimit64
+                | Self::Setpriority
+                | Self::IoprioSet
+                | Self::SchedSetaffinity
+                | Self::SchedSetscheduler
+                | Self::SchedSetparam
+                | Self::SchedSetattr
+                | Self::Rmdir
+                | Self::Unlink
+                | Self::Utime
+                | Self::Utimes
+                | Self::Futimesat
+        )
+    }
+
     /// Which argument names the directory that a path starts from, and which the path. None for calls without a path.
     pub(crate) fn path_arguments(self) -> Option<(Option<usize>, usize)> {
         match self {
@@ -324,9 +318,12 @@ impl Call {
             | Self::Execveat
             | Self::Readlinkat
             | Self::Faccessat
-            | Self::Faccessat2 => Some((Some(0), 1)),
+            | Self::Faccessat2
+            | Self::Unlinkat
+            | Self::Fchmodat2
+            | Self::Futimesat => Some((Some(0), 1)),
             Self::Symlinkat => Some((Some(1), 2)),
-            Self::Symlink => Some((None, 1)),
+            Self::Symlink | Self::InotifyAddWatch => Some((None, 1)),
             Self::Chown
             | Self::Chmod
             | Self::Lchown
@@ -349,7 +346,14 @@ impl Call {
             | Self::Listxattr
             | Self::Llistxattr
             | Self::Removexattr
-            | Self::Lremovexattr => Some((None, 0)),
+            | Self::Lremovexattr
+            | Self::Rmdir
+            | Self::Unlink
+            | Self::Utime
+            | Self::Utimes
+            | Self::Chdir
+            | Self::Truncate
+            | Self::Statfs => Some((None, 0)),
             _ => None,
         }
     }
