@@ -17,7 +17,7 @@ use builder_core::{Error, ErrorKind, Result};
 
 use crate::environment::Environment;
 use crate::flags::{BuildFlags, StoreFlags};
-use crate::render::snippet;
+use crate::render::{snippet, text};
 use crate::request::{self, Input};
 
 /// Opens the store that the flags and the environment name.
@@ -60,6 +60,7 @@ pub(crate) fn report(error: &Error, environment: &Environment) -> u8 {
 pub(crate) fn print(text: &str) -> Result<()> {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
+    let text = text::shown(text);
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     written.map_err(|error| {
         Error::new(ErrorKind::Output, "standard output can't be written").with_source(error)

@@ -17,6 +17,7 @@ use builder_core::reference::Reference;
 use builder_core::registry::{Credentials, Secret};
 
 use crate::environment::Environment;
+use crate::render::text::shown;
 use document::Document;
 pub(crate) use write::{login, logout};
 
@@ -180,7 +181,7 @@ impl Finder {
         use std::io::Write as _;
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         if warned.insert(text.to_owned()) {
-            let _ = writeln!(std::io::stderr().lock(), "warning: {text}");
+            let _ = writeln!(std::io::stderr().lock(), "warning: {}", shown(text));
         }
     }
 }

@@ -7,8 +7,8 @@ use builder_core::event::{Event, Settled, StepId, Stream};
 use builder_core::source::{SourceFile, Span};
 use serde_json::{Value, json};
 
-use super::Render;
 use super::reasons;
+use super::{Render, text};
 
 /// The version of the format; it grows when a field changes its meaning or goes away.
 const VERSION: u32 = 1;
@@ -22,7 +22,11 @@ impl Render for Json {
             return;
         };
         value["version"] = VERSION.into();
-        let _ = writeln!(std::io::stderr().lock(), "{value}");
+        let _ = writeln!(
+            std::io::stderr().lock(),
+            "{}",
+            text::json(&value.to_string())
+        );
     }
 }
 

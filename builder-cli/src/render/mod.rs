@@ -1,12 +1,14 @@
 //! How a build is shown: one channel, one thread, one order.
 
 mod json;
+mod lines;
 mod plain;
 pub(crate) mod reasons;
 pub(crate) mod snippet;
 mod terminal;
+pub(crate) mod text;
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use builder_core::digest::Digest;
@@ -14,6 +16,9 @@ use builder_core::event::{Event, EventSink, Settled};
 
 use crate::environment::Environment;
 use crate::flags::Progress;
+
+/// So many events may wait to be shown: who prints faster than a terminal reads waits for it, and fills no memory.
+const WAITING: usize = 1024;
 
 /// Takes what happens and shows it.
 trait Render: Send {
@@ -26,12 +31,12 @@ trait Render: Send {
 
 /// The running display.
 pub(crate) struct Display {
-    sender: Sender<Event>,
+    sender: SyncSender<Event>,
     thread: JoinHandle<()>,
 }
 
 /// The end of the channel that a build writes to.
-pub(crate) struct Sink(Sender<Event>);
+pub(crate) struct Sink(SyncSender<Event>);
 
 impl EventSink for Sink {
     fn send(&self, event: Event) {
@@ -52,7 +57,7 @@ impl Display {
             Progress::Auto if environment.terminal => Box::new(terminal::Terminal::new(renderer)),
             Progress::Auto | Progress::Plain => Box::new(plain::Plain::new(renderer)),
         };
-        let (sender, receiver): (Sender<Event>, Receiver<Event>) = channel();
+        let (sender, receiver): (SyncSender<Event>, Receiver<Event>) = sync_channel(WAITING);
         let thread = std::thread::spawn(move || {
             for event in receiver {
                 render.event(event);

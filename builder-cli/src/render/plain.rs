@@ -1,20 +1,19 @@
 //! Events as lines, for pipes and CI: each line stands alone and begins with its step.
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use annotate_snippets::Renderer;
 use builder_core::event::{Event, StepId};
 
-use super::reasons;
-use super::{Render, one_line, seconds, settled, size, snippet};
+use super::lines::Lines;
+use super::{Render, one_line, reasons, seconds, settled, size, snippet, text};
 
 /// Lines on standard error.
 pub(crate) struct Plain {
     renderer: Renderer,
     steps: u32,
     /// Output that is not a whole line yet.
-    partial: BTreeMap<StepId, Vec<u8>>,
+    partial: Lines,
 }
 
 impl Plain {
@@ -22,32 +21,30 @@ impl Plain {
         Self {
             renderer,
             steps: 0,
-            partial: BTreeMap::new(),
+            partial: Lines::default(),
         }
     }
 
     fn output(&mut self, id: StepId, bytes: &[u8]) {
-        let partial = self.partial.entry(id).or_default();
-        partial.extend_from_slice(bytes);
-        while let Some(newline) = partial.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = partial.drain(..=newline).collect();
-            say(&format!(
-                "[{}] {}",
-                id.0,
-                String::from_utf8_lossy(&line).trim_end()
-            ));
-        }
+        self.partial.push(id, bytes, |line| {
+            say_clean(&format!("[{}] {}", id.0, text::shown_bytes(line)));
+        });
     }
 
     fn flush(&mut self, id: StepId) {
-        if let Some(rest) = self.partial.remove(&id).filter(|rest| !rest.is_empty()) {
-            say(&format!("[{}] {}", id.0, String::from_utf8_lossy(&rest)));
+        if let Some(rest) = self.partial.finish(id) {
+            say_clean(&format!("[{}] {}", id.0, text::shown_bytes(&rest)));
         }
     }
 }
 
-/// Prints a line. A reader that went away is no reason to stop a build.
+/// Prints a text of which a part may be anybody's.
 fn say(line: &str) {
+    say_clean(&text::shown(line));
+}
+
+/// Prints a line. A reader that went away is no reason to stop a build.
+fn say_clean(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 

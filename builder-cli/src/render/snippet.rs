@@ -9,6 +9,8 @@ use builder_core::diagnostic::{Diagnostic, Severity};
 use builder_core::source::{SourceFile, Span};
 use builder_core::{Error, ErrorKind};
 
+use super::text;
+
 /// How things are drawn: colours or none. Nothing needs colour to be understood.
 pub(crate) fn renderer(colour: bool) -> Renderer {
     if colour {
@@ -180,8 +182,8 @@ fn draw<'a>(
     for note in notes {
         group = group.element(Level::NOTE.with_name(None::<&str>).message(note));
     }
-    match help {
+    text::shown(&match help {
         Some(help) => renderer.render(&[group.element(Level::HELP.message(help))]),
         None => renderer.render(&[group]),
-    }
+    })
 }

@@ -7,8 +7,8 @@ use annotate_snippets::Renderer;
 use builder_core::event::{Event, StepId};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::reasons;
-use super::{Render, one_line, seconds, size, snippet};
+use super::lines::Lines;
+use super::{Render, one_line, reasons, seconds, size, snippet, text};
 
 /// How often the spinners turn.
 const TICK: Duration = Duration::from_millis(100);
@@ -20,6 +20,7 @@ pub(crate) struct Terminal {
     steps: u32,
     running: BTreeMap<StepId, (ProgressBar, String)>,
     transfers: BTreeMap<String, ProgressBar>,
+    partial: Lines,
 }
 
 impl Terminal {
@@ -30,15 +31,23 @@ impl Terminal {
             steps: 0,
             running: BTreeMap::new(),
             transfers: BTreeMap::new(),
+            partial: Lines::default(),
         }
     }
 
+    /// Shows a text of which a part may be anybody's.
     fn line(&self, line: &str) {
-        let _ = self.bars.println(line);
+        let _ = self.bars.println(text::shown(line));
+    }
+
+    fn output(&mut self, id: StepId, bytes: &[u8]) {
+        let bars = &self.bars;
+        self.partial.push(id, bytes, |line| show(bars, id, line));
     }
 
     fn start(&mut self, id: StepId, stage: &str, text: &str) {
         let title = format!("[{}/{}] {stage}: {}", id.0, self.steps, one_line(text, 70));
+        let title = text::shown(&title);
         let bar = self.bars.add(ProgressBar::new_spinner());
         bar.set_style(style("{spinner} {msg}  {elapsed}"));
         bar.set_message(title.clone());
@@ -56,13 +65,13 @@ impl Terminal {
         }
     }
 
-    fn transfer(&mut self, what: String, done: u64, total: Option<u64>) {
-        let bar = self.transfers.entry(what.clone()).or_insert_with(|| {
+    fn transfer(&mut self, what: &str, done: u64, total: Option<u64>) {
+        let bar = self.transfers.entry(what.to_owned()).or_insert_with(|| {
             let bar = self.bars.add(ProgressBar::new(total.unwrap_or(0)));
             bar.set_style(style(
                 "  {msg} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}",
             ));
-            bar.set_message(what);
+            bar.set_message(text::shown(what));
             bar
         });
         bar.set_length(total.unwrap_or(done).max(done));
@@ -70,6 +79,9 @@ impl Terminal {
     }
 
     fn finish_step(&mut self, id: StepId, elapsed: Duration, layer_bytes: Option<u64>) {
+        if let Some(rest) = self.partial.finish(id) {
+            show(&self.bars, id, &rest);
+        }
         if let Some((bar, title)) = self.running.remove(&id) {
             bar.finish_and_clear();
             let layer = layer_bytes.map_or_else(String::new, |bytes| format!("  {}", size(bytes)));
@@ -82,6 +94,11 @@ impl Terminal {
             bar.finish_and_clear();
         }
     }
+}
+
+/// Shows a line of a command's output above the bars.
+fn show(bars: &MultiProgress, id: StepId, line: &[u8]) {
+    let _ = bars.println(format!("  [{}] {}", id.0, text::on_terminal(line)));
 }
 
 /// A template of indicatif's; a wrong one falls back to the plain spinner.
@@ -105,11 +122,7 @@ impl Render for Terminal {
                 let why = reasons::text(&reasons);
                 self.line(&format!("  [{}] not cached: {why}", id.0));
             }
-            Event::StepOutput { id, bytes, .. } => {
-                for line in String::from_utf8_lossy(&bytes).lines() {
-                    self.line(&format!("  [{}] {line}", id.0));
-                }
-            }
+            Event::StepOutput { id, bytes, .. } => self.output(id, &bytes),
             Event::StepProgress {
                 id,
                 done_bytes,
@@ -120,7 +133,7 @@ impl Render for Terminal {
                 done_bytes,
                 total_bytes,
                 ..
-            } => self.transfer(what, done_bytes, total_bytes),
+            } => self.transfer(&what, done_bytes, total_bytes),
             Event::StepFinished {
                 id,
                 elapsed,

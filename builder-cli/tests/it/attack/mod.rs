@@ -4,6 +4,7 @@
 mod damage;
 mod git;
 mod layers;
+mod terminal;
 
 #[test]
 fn no_file_of_the_attacks_is_forgotten() {
