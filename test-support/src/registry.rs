@@ -230,6 +230,14 @@ impl Registry {
         digest
     }
 
+    /// Puts a blob into a repository under a digest of another algorithm.
+    pub fn put_blob_as(&self, repository: &str, digest: &str, bytes: &[u8]) {
+        let mut state = self.state();
+        state.blobs.insert(digest.to_owned(), bytes.to_vec());
+        let link = (repository.to_owned(), digest.to_owned());
+        state.links.insert(link);
+    }
+
     /// Puts a manifest under a tag and its digest, which it gives.
     pub fn put_manifest(&self, repository: &str, tag: &str, kind: &str, bytes: &[u8]) -> String {
         let digest = digest(bytes);

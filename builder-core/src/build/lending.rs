@@ -157,13 +157,13 @@ impl Lenders<'_> {
 
     /// Copies a blob out of a cache's directory.
     fn copy(store: &Store, directory: &std::path::Path, blob: &Descriptor) -> Result<()> {
-        let path = directory.join("blobs/sha256").join(blob.digest.hex());
+        let path = directory.join(blob.digest.path());
         let trouble = |error: io::Error| {
             let message = format!("cannot read `{}`", path.display());
             Error::new(ErrorKind::Store, message).with_source(error)
         };
         let file = std::fs::File::open(&path).map_err(trouble)?;
-        store_stream(store.blob_writer()?, blob, file).map_err(trouble)??;
+        store_stream(store.blob_writer_for(&blob.digest)?, blob, file).map_err(trouble)??;
         Ok(())
     }
 

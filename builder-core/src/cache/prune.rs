@@ -213,12 +213,14 @@ fn steps(store: &Store, tagged: &Marked, items: &mut Vec<Item>) -> Result<Marked
 }
 
 fn blobs(store: &Store, tagged: &Marked, owned: &Marked, items: &mut Vec<Item>) -> Result<()> {
-    for path in files(&store.root().join("blobs/sha256"))? {
+    let mut paths = files(&store.root().join("blobs/sha256"))?;
+    paths.extend(files(&store.root().join("blobs/sha512"))?);
+    for path in paths {
         let name = path
             .file_name()
             .and_then(|name| name.to_str())
             .unwrap_or_default();
-        let Ok(digest) = format!("sha256:{name}").parse::<Digest>() else {
+        let Some(digest) = Digest::from_hex(name) else {
             continue;
         };
         if tagged.blobs.contains(&digest) || owned.blobs.contains(&digest) {
@@ -327,7 +329,7 @@ fn notes(store: &Store, tagged: &Marked, owned: &Marked, items: &mut Vec<Item>) 
     }
     for path in files(&store.root().join("layers"))? {
         let digest = path.file_stem().and_then(|stem| stem.to_str());
-        let digest = digest.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
+        let digest = digest.and_then(Digest::from_hex);
         let kind = path.extension().and_then(|kind| kind.to_str());
         let (Some(digest), Some(kind)) = (digest, kind) else {
             continue;

@@ -182,10 +182,10 @@ impl LayoutSource {
         if store.contains(&blob.digest)? {
             return Ok(());
         }
-        let from = self.open_member(&format!("blobs/sha256/{}", blob.digest.hex()))?;
+        let from = self.open_member(&blob.digest.path())?;
         // One byte too many is enough to see that it is not what it should be.
         let mut from = from.take(blob.size.saturating_add(1));
-        let mut to = store.blob_writer()?;
+        let mut to = store.blob_writer_for(&blob.digest)?;
         io::copy(&mut from, &mut to).map_err(|error| {
             let message = format!(
                 "blob `{}` of `{}` can't be copied into the store",

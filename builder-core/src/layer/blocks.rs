@@ -184,7 +184,9 @@ impl BlockMap {
             bytes.extend_from_slice(&(block.blob.len as u32).to_le_bytes());
             bytes.extend_from_slice(&block.crc.to_le_bytes());
             bytes.extend_from_slice(&block.packed_crc.to_le_bytes());
-            let content = block.content.map_or([0; 32], |content| *content.as_bytes());
+            let content = block.content.as_ref();
+            let content = content.and_then(|content| content.as_bytes().try_into().ok());
+            let content: [u8; 32] = content.unwrap_or_default();
             bytes.extend_from_slice(&content);
         }
         let mut file = store.temporary_file()?;

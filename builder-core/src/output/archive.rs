@@ -60,6 +60,10 @@ pub(crate) fn write(
     archive.directory("blobs/")?;
     archive.directory("blobs/sha256/")?;
     let image = bundle.image;
+    let mut layers = image.layers.iter();
+    if layers.any(|layer| layer.descriptor.digest.algorithm() == "sha512") {
+        archive.directory("blobs/sha512/")?;
+    }
     let mut seen = BTreeSet::new();
     let head = if flavour == Flavour::Oci {
         Some(&image.manifest)
@@ -119,8 +123,11 @@ fn docker_manifest(bundle: &Bundle<'_>) -> Result<Vec<u8>> {
 }
 
 fn blob_path(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
+    digest.path()
 }
+
+/// A name that is longer doesn't go into a header as a whole.
+const SHORT_NAME: usize = 100;
 
 struct Archive<'f> {
     file: &'f mut File,
@@ -151,7 +158,11 @@ impl Archive<'_> {
 
     fn member(&mut self, name: &str, kind: tar::EntryType, mode: u32, size: u64) -> Result<()> {
         let mut header = tar::Header::new_ustar();
-        header.set_path(name).map_err(Problem::writing)?;
+        if name.len() > SHORT_NAME {
+            self.long_name(name)?;
+        }
+        let short = name.get(..SHORT_NAME).unwrap_or(name);
+        header.set_path(short).map_err(Problem::writing)?;
         header.set_entry_type(kind);
         header.set_size(size);
         header.set_mode(mode);
@@ -164,6 +175,19 @@ impl Archive<'_> {
             .map_err(Problem::writing)?;
         self.written += 512;
         Ok(())
+    }
+
+    /// The name of the next member, where its header has no room for it: a record of POSIX's extended headers.
+    fn long_name(&mut self, name: &str) -> Result<()> {
+        let rest = format!(" path={name}\n");
+        // The length counts its own digits; a name of a blob makes it three.
+        let record = format!("{}{rest}", rest.len() + 3);
+        let size = record.len() as u64;
+        self.member("PaxHeader", tar::EntryType::XHeader, 0o644, size)?;
+        self.file
+            .write_all(record.as_bytes())
+            .map_err(Problem::writing)?;
+        self.pad(size)
     }
 
     fn pad(&mut self, size: u64) -> Result<()> {

@@ -16,8 +16,6 @@ use crate::store::Store;
 
 /// Writes the layout and returns the bytes of its blobs.
 pub(crate) fn write(store: &Store, bundle: &Bundle<'_>, directory: &Path) -> Result<u64> {
-    let blobs = directory.join("blobs/sha256");
-    std::fs::create_dir_all(&blobs).map_err(Problem::at("create", &blobs))?;
     let image = bundle.image;
     let documents = [&image.manifest, &image.config].map(|blob| (blob, true));
     let layers = image
@@ -26,7 +24,7 @@ pub(crate) fn write(store: &Store, bundle: &Bundle<'_>, directory: &Path) -> Res
         .map(|layer| (&layer.descriptor, layer.fresh));
     let mut bytes = 0;
     for (blob, fresh) in documents.into_iter().chain(layers) {
-        put(store, blob, fresh, &blobs)?;
+        put(store, blob, fresh, directory)?;
         bytes += blob.size;
     }
     replace(&directory.join("oci-layout"), archive::LAYOUT)?;
@@ -35,8 +33,11 @@ pub(crate) fn write(store: &Store, bundle: &Bundle<'_>, directory: &Path) -> Res
     Ok(bytes)
 }
 
-fn put(store: &Store, blob: &Descriptor, fresh: bool, blobs: &Path) -> Result<()> {
-    let path = blobs.join(blob.digest.hex());
+fn put(store: &Store, blob: &Descriptor, fresh: bool, directory: &Path) -> Result<()> {
+    let path = directory.join(blob.digest.path());
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(Problem::at("create", folder))?;
+    }
     if path.metadata().is_ok_and(|found| found.len() == blob.size) {
         return Ok(());
     }

@@ -52,7 +52,7 @@ impl<'r> BlobReader<'r> {
             place: place.clone(),
             blob: blob.clone(),
             body: None,
-            hasher: check.then(Hasher::new),
+            hasher: check.then(|| Hasher::like(&blob.digest)),
             done: 0,
             told: 0,
             breaks: 0,

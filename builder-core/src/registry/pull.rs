@@ -96,14 +96,14 @@ impl Registry<'_> {
     ) -> Result<Descriptor> {
         let (top, bytes) = self.first(reference, |place| self.top_at(place, reference))?;
         let origin = origin_of(reference);
-        store.put(&bytes)?;
+        store.put_as(&top.digest, &bytes)?;
         store.remember_origin(&top.digest, &origin)?;
         let (here, bytes) = if top.media_type.is_index() {
             self.pull_chosen(store, reference, platform, &bytes)?
         } else {
             (top.clone(), bytes)
         };
-        store.put(&bytes)?;
+        store.put_as(&here.digest, &bytes)?;
         store.remember_origin(&here.digest, &origin)?;
         let manifest = image_manifest(reference, &bytes)?;
         let blobs = || std::iter::once(&manifest.config).chain(&manifest.layers);
@@ -157,7 +157,7 @@ impl Registry<'_> {
                 self.blob_into(store, reference, document)?;
                 store.read_document(document, MAX_DOCUMENT_BYTES)?
             };
-            store.put(&bytes)?;
+            store.put_as(&document.digest, &bytes)?;
             store.remember_origin(&document.digest, &origin)?;
             Ok(Some(bytes))
         };
@@ -185,9 +185,10 @@ impl Registry<'_> {
         let (response, bytes) = self.document(place, &reference.familiar(), &name)?;
         let told = response.header("docker-content-digest").map(str::parse);
         let typed = response.header("content-type").map(MediaType::parse);
-        let found = Digest::of(&bytes);
         let told = told.and_then(std::result::Result::ok);
-        if let Some(expected) = reference.digest().or(told).filter(|one| *one != found) {
+        let wanted = reference.digest().or(told);
+        let found = wanted.map_or_else(|| Digest::of(&bytes), |wanted| wanted.like(&bytes));
+        if let Some(expected) = wanted.filter(|one| *one != found) {
             return Err(Error::WrongDigest {
                 registry: place.endpoint.registry.clone(),
                 expected,
@@ -195,7 +196,8 @@ impl Registry<'_> {
             });
         }
         let media_type = kind_of(reference, &bytes, typed)?;
-        Ok((Descriptor::of(media_type, &bytes), bytes))
+        let size = bytes.len() as u64;
+        Ok((Descriptor::new(media_type, found, size), bytes))
     }
 
     pub(crate) fn manifest_by_digest(
@@ -216,7 +218,7 @@ impl Registry<'_> {
                     found: bytes.len() as u64,
                 });
             }
-            let found = Digest::of(&bytes);
+            let found = wanted.digest.like(&bytes);
             if found != wanted.digest {
                 return Err(Error::WrongDigest {
                     registry,
@@ -306,7 +308,7 @@ impl Registry<'_> {
         }
         self.first(reference, |place| {
             let reader = BlobReader::open(self, place, blob, false)?;
-            let stored = store_stream(store.blob_writer()?, blob, reader);
+            let stored = store_stream(store.blob_writer_for(&blob.digest)?, blob, reader);
             Ok(stored.map_err(|error| unwrap(error, blob))??)
         })?;
         self.settled(blob, Settled::Pulled);

@@ -29,6 +29,13 @@ impl BlobWriter {
         })
     }
 
+    pub(super) fn new_for(store: &Store, digest: &Digest) -> Result<Self> {
+        Ok(Self {
+            hasher: Hasher::like(digest),
+            ..Self::new(store)?
+        })
+    }
+
     /// Appends `bytes`; like `write_all`, but its error names the file.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.file
@@ -130,7 +137,7 @@ impl VerifiedReader {
         Ok(Self {
             file,
             path,
-            hasher: Some(Hasher::new()),
+            hasher: Some(Hasher::like(&descriptor.digest)),
             expected: descriptor.digest,
             size: descriptor.size,
             read: 0,

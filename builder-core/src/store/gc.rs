@@ -151,17 +151,20 @@ fn sweep_blobs(
     options: &GcOptions,
     collected: &mut Collected,
 ) -> Result<()> {
-    for_each_file(&store.root().join("blobs/sha256"), |name, path, size| {
-        let Ok(digest) = format!("sha256:{name}").parse::<Digest>() else {
-            return Ok(());
-        };
-        if !marked.blobs.contains(&digest) {
-            delete(path, options)?;
-            collected.blobs += 1;
-            collected.bytes += size;
-        }
-        Ok(())
-    })
+    for folder in ["blobs/sha256", "blobs/sha512"] {
+        for_each_file(&store.root().join(folder), |name, path, size| {
+            let Some(digest) = Digest::from_hex(name) else {
+                return Ok(());
+            };
+            if !marked.blobs.contains(&digest) {
+                delete(path, options)?;
+                collected.blobs += 1;
+                collected.bytes += size;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 fn sweep_sidecars(
@@ -174,7 +177,7 @@ fn sweep_sidecars(
         let Some((hex, kind)) = name.split_once('.') else {
             return Ok(());
         };
-        let Ok(digest) = format!("sha256:{hex}").parse::<Digest>() else {
+        let Some(digest) = Digest::from_hex(hex) else {
             return Ok(());
         };
         let wanted = match kind {

@@ -68,6 +68,7 @@ pub struct Store {
 /// The folders of a store.
 const FOLDERS: &[&str] = &[
     "blobs/sha256",
+    "blobs/sha512",
     "layers",
     "roots/native",
     "roots/recorded",
@@ -132,6 +133,22 @@ impl Store {
         BlobWriter::new(self)
     }
 
+    /// Starts a blob that others named: it is hashed as its digest wants it.
+    pub fn blob_writer_for(&self, digest: &Digest) -> Result<BlobWriter> {
+        BlobWriter::new_for(self, digest)
+    }
+
+    /// Stores a small blob under the name that others gave it; fails where it is not the blob of that name.
+    pub fn put_as(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
+        let size = bytes.len() as u64;
+        if self.blob_size(digest)? != Some(size) {
+            let mut writer = self.blob_writer_for(digest)?;
+            writer.append(bytes)?;
+            writer.finish_expecting(digest, size)?;
+        }
+        Ok(())
+    }
+
     /// Stores a small blob and gives its digest.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
@@ -160,7 +177,7 @@ impl Store {
 
     /// Where a blob lies, whether it is here or not.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.root.join("blobs/sha256").join(digest.hex())
+        self.root.join(digest.path())
     }
 
     /// Opens a blob for reading. Digest and size are checked when the reader comes to the end; a damaged blob is an

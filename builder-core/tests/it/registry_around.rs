@@ -361,3 +361,35 @@ fn a_registry_that_knows_docker_s_types_alone_gets_them() {
         assert!(case.double.has("b", &digest(&case.layer)));
     }
 }
+
+/// `sha512:` of some bytes.
+fn sha512(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    let hash = sha2::Sha512::digest(bytes);
+    let digits: Vec<String> = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha512:{}", digits.concat())
+}
+
+#[test]
+fn what_others_named_by_sha512_is_verified_and_kept() {
+    for lie in [false, true] {
+        let case = Case::new();
+        let config = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:0000000000000000000000000000000000000000000000000000000000000000"]}}"#;
+        let id = case.double.put_blob("a", config);
+        let layer = sha512(&case.layer);
+        let mut bytes = case.layer.clone();
+        bytes[7] ^= u8::from(lie);
+        case.double.put_blob_as("a", &layer, &bytes);
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{id}","size":{}}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{layer}","size":{}}}]}}"#,
+            config.len(),
+            bytes.len()
+        );
+        case.double
+            .put_manifest("a", "1", MANIFEST, manifest.as_bytes());
+        let found = case.pull("a:1");
+        assert_eq!(found.is_ok(), !lie, "{found:?}");
+        let kept = case.store.contains(&layer.parse().unwrap()).unwrap();
+        assert_eq!(kept, !lie);
+    }
+}

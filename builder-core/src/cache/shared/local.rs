@@ -44,7 +44,7 @@ impl SharedCache for LocalCache {
         let text = self.read("steps", key)?;
         let mut entry: Entry = serde_json::from_slice(&text).ok()?;
         let here = |blob: &Descriptor| {
-            let path = self.root.join("blobs/sha256").join(blob.digest.hex());
+            let path = self.root.join(blob.digest.path());
             std::fs::metadata(path).is_ok_and(|found| found.len() == blob.size)
         };
         entry.blobs.retain(|blob| here(&blob.descriptor));
@@ -135,7 +135,7 @@ impl<'a> LocalTarget<'a> {
         if from.blob_size(&blob.digest)? != Some(blob.size) {
             self.source.fetch(from, std::slice::from_ref(blob))?;
         }
-        let writer = self.store.blob_writer()?;
+        let writer = self.store.blob_writer_for(&blob.digest)?;
         let copied = crate::store::origin::store_stream(writer, blob, from.open_blob(blob)?);
         copied.map_err(|error| {
             let message = format!("cannot copy {} to the cache", blob.digest);
