@@ -1,5 +1,7 @@
 //! Environment and flags -> transport and registries: proxies, CAs, insecure hosts, mirrors.
 
+mod registries_conf;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -90,6 +92,7 @@ pub(crate) fn registries(
     interrupt: &Interrupt,
 ) -> Result<RegistryAccess> {
     let mut options = RegistryOptions::default();
+    registries_conf::read(&mut options, environment)?;
     if let Some(path) = environment
         .config()
         .map(|config| config.join("rbuild/registries.json"))

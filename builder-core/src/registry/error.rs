@@ -214,6 +214,14 @@ pub enum Error {
         /// Where they would go, without query.
         url: String,
     },
+    /// The user's configuration keeps it from being pulled.
+    #[error("`{reference}` is blocked: `{rule}` is, in registries.conf")]
+    Blocked {
+        /// The reference.
+        reference: String,
+        /// The registry, or the path in it, that is blocked.
+        rule: String,
+    },
     /// A blob that is neither here nor known to be anywhere.
     #[error("blob `{digest}` is not in the store, and it is not known where to get it")]
     NoOrigin {

@@ -45,8 +45,13 @@ use retry::{Clock, Link};
 pub struct RegistryOptions {
     /// Hosts, with or without port, that may be spoken to without TLS.
     pub insecure: BTreeSet<String>,
-    /// Where else a registry's images can be pulled from, by registry: hosts or URLs, in the order to try.
+    /// Where else a registry's images can be pulled from, by registry, or by a path in it (`registry.example.com/team`):
+    /// hosts or URLs, in the order to try. Their path stands in the place of the key.
     pub mirrors: BTreeMap<String, Vec<String>>,
+    /// What is pulled from another place instead, by registry or path in it. Pushes are not concerned.
+    pub moved: BTreeMap<String, String>,
+    /// Registries, or paths in them, that nothing is pulled from.
+    pub blocked: BTreeSet<String>,
     /// How many blobs move at once, at least 1.
     pub parallel: usize,
 }
@@ -56,6 +61,8 @@ impl Default for RegistryOptions {
         Self {
             insecure: BTreeSet::new(),
             mirrors: BTreeMap::new(),
+            moved: BTreeMap::new(),
+            blocked: BTreeSet::new(),
             parallel: 4,
         }
     }
@@ -141,19 +148,34 @@ impl<'a> Registry<'a> {
         reference: &Reference,
         mut ask: impl FnMut(&Place) -> Result<T>,
     ) -> Result<T> {
-        let mirrors = self.options.mirrors.get(reference.registry());
+        if let Some(rule) = blocking(self.options, reference) {
+            return Err(Error::Blocked {
+                reference: reference.familiar(),
+                rule: rule.to_owned(),
+            });
+        }
+        let mirrors = longest(self.options.mirrors.iter(), reference);
+        let (rest, mirrors) = mirrors.unzip();
         for mirror in mirrors.into_iter().flatten() {
             if self.failed().contains_key(mirror) {
                 continue;
             }
-            let place = self.mirror_place(reference, mirror);
+            let place = self.mirror_place(rest.unwrap_or_default(), mirror);
             match place.and_then(|place| ask(&place)) {
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
                 Err(error) => self.note_failure(mirror, &error),
                 found => return found,
             }
         }
-        let mut found = ask(&self.home(reference)?);
+        let mut found = match longest(self.options.moved.iter(), reference) {
+            None => ask(&self.home(reference)?),
+            Some((rest, place)) => {
+                let mut place = self.mirror_place(rest, place)?;
+                // It stands in for nobody: it is asked as patiently as a registry is.
+                place.endpoint.is_mirror = false;
+                ask(&place)
+            }
+        };
         if let Err(Error::RateLimited { mirrors: told, .. }) = &mut found {
             let failed = self.failed();
             let known = mirrors.into_iter().flatten();
@@ -162,9 +184,10 @@ impl<'a> Registry<'a> {
         found
     }
 
-    fn mirror_place(&self, reference: &Reference, mirror: &str) -> Result<Place> {
+    fn mirror_place(&self, rest: &str, mirror: &str) -> Result<Place> {
         let (endpoint, prefix) = self.schemes.mirror(&self.link, mirror)?;
-        let repository = format!("{prefix}{}", reference.repository());
+        let repository = format!("{prefix}{rest}");
+        let repository = repository.trim_end_matches('/').to_owned();
         let name = format!("{}/{repository}", endpoint.registry);
         let looked_up = name.parse().map_err(|_| Error::Nonsense {
             registry: endpoint.registry.clone(),
@@ -209,5 +232,51 @@ impl<'a> Registry<'a> {
     pub fn check_login(&self, reference: &Reference) -> crate::Result<()> {
         let place = self.home(reference)?;
         Ok(self.check_access(&place)?)
+    }
+}
+
+/// The value of the longest key that a reference's repository lies in, and the rest of its name.
+fn longest<'r, T>(
+    rules: impl Iterator<Item = (&'r String, T)>,
+    reference: &'r Reference,
+) -> Option<(&'r str, T)> {
+    let (registry, repository) = (reference.registry(), reference.repository());
+    rules
+        .filter_map(|(key, value)| {
+            let (host, path) = key.split_once('/').unwrap_or((key, ""));
+            let rest = repository.strip_prefix(path)?;
+            let fits = path.is_empty() || rest.is_empty() || rest.starts_with('/');
+            (host == registry && fits).then(|| (path.len(), (rest.trim_start_matches('/'), value)))
+        })
+        .max_by_key(|(length, _)| *length)
+        .map(|(_, found)| found)
+}
+
+/// The rule that keeps a reference from being pulled.
+fn blocking<'r>(options: &'r RegistryOptions, reference: &'r Reference) -> Option<&'r str> {
+    let rules = options.blocked.iter().map(|rule| (rule, rule.as_str()));
+    longest(rules, reference).map(|(_, rule)| rule)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_rule_decides() {
+        let keys = ["r.io", "r.io/team", "r.io/team/app", "q.io/x"].map(str::to_owned);
+        for (reference, expected) in [
+            ("r.io/a:1", Some(("a", "r.io"))),
+            ("r.io/team/b", Some(("b", "r.io/team"))),
+            ("r.io/team/app", Some(("", "r.io/team/app"))),
+            ("r.io/team/apple", Some(("apple", "r.io/team"))),
+            ("r.io/teams/a", Some(("teams/a", "r.io"))),
+            ("r.io:5000/a", None),
+            ("q.io/a", None),
+        ] {
+            let reference: Reference = reference.parse().unwrap();
+            let rules = keys.iter().map(|key| (key, key.as_str()));
+            assert_eq!(longest(rules, &reference), expected, "{reference}");
+        }
     }
 }

@@ -52,6 +52,9 @@ impl Error {
             Self::PlainHttp { registry, .. } => {
                 format!("if that is meant so, add `--insecure-registry {registry}`")
             }
+            Self::Blocked { .. } => {
+                "name an image of a registry that is allowed, or have the rule changed".to_owned()
+            }
             Self::NoOrigin { .. } => "pull or build the image again".to_owned(),
             Self::UnknownBlob { .. } => {
                 "the registry has lost a part of the image; push it there again".to_owned()
