@@ -14,8 +14,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
-    socketpair,
+    AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen,
+    shutdown, socket_with, socketpair,
 };
 
 use crate::sandbox::supervisor::caller::{Caller, LOOK, own_path};
@@ -88,6 +88,8 @@ impl Server {
         let cloexec = flags.contains(SocketFlags::CLOEXEC);
         let flags = flags | SocketFlags::CLOEXEC;
         let (theirs, other) = socketpair(AddressFamily::UNIX, kind, flags, None)?;
+        // What is sent before there is a connection fails; it is not kept for nobody to read.
+        shutdown(&other, Shutdown::Read)?;
         self.sockets.keep(key_of(&theirs)?, Half { other, kind });
         Ok(Reply::File {
             file: theirs,
