@@ -197,7 +197,7 @@ pub(crate) fn is_valid(listener: BorrowedFd<'_>, id: u64) -> bool {
     result == 0
 }
 
-/// Gives the caller a descriptor and answers its call with the number, in one step.
+/// Gives the caller a descriptor and answers its call with the number: in one step, or before Linux 5.14 in two.
 pub(crate) fn add_fd_and_send(
     listener: BorrowedFd<'_>,
     id: u64,
@@ -225,7 +225,13 @@ pub(crate) fn add_fd_and_send(
         )
     };
     // On success it is the caller's new descriptor.
-    done(result)
+    match done(result) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            let number = add_fd(listener, id, fd, None, cloexec)?;
+            respond(listener, id, Answer::Value(number.into()))
+        }
+        other => other,
+    }
 }
 
 /// Gives the caller a descriptor, whose call still waits: a new number, or that of one that it replaces.
