@@ -26,7 +26,11 @@ fn main() -> ExitCode {
     let cli = Cli::parse_from(flags::with_command(std::env::args_os()));
     let environment = Environment::read();
     let interrupt = Interrupt::from_flag(catch_signals());
-    let status = run(cli.command, &environment, &interrupt);
+    let run = || run(cli.command, &environment, &interrupt);
+    let Ok(status) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) else {
+        // The hook has said where.
+        return ExitCode::from(exit_code::of(builder_core::ErrorKind::Internal));
+    };
     ExitCode::from(status.unwrap_or_else(|error| command::report(&error, &environment)))
 }
 

@@ -32,7 +32,7 @@ trait Render: Send {
 /// The running display.
 pub(crate) struct Display {
     sender: SyncSender<Event>,
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// The end of the channel that a build writes to.
@@ -58,12 +58,14 @@ impl Display {
             Progress::Auto | Progress::Plain => Box::new(plain::Plain::new(renderer)),
         };
         let (sender, receiver): (SyncSender<Event>, Receiver<Event>) = sync_channel(WAITING);
-        let thread = std::thread::spawn(move || {
+        let show = move || {
             for event in receiver {
                 render.event(event);
             }
             render.finish();
-        });
+        };
+        // Where no thread can be started, nothing is shown, and the build says itself what it lacks.
+        let thread = std::thread::Builder::new().spawn(show).ok();
         Self { sender, thread }
     }
 
@@ -75,7 +77,7 @@ impl Display {
     /// Shows what is left and ends. All sinks must be gone.
     pub(crate) fn finish(self) {
         drop(self.sender);
-        let _ = self.thread.join();
+        let _ = self.thread.map(JoinHandle::join);
     }
 }
 

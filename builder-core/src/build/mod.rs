@@ -247,11 +247,19 @@ fn while_exporting<T>(
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     std::thread::scope(|scope| {
+        let export = || sharing.work(shared.store, lenders, shared.interrupt);
+        let mut alone = sharing.workers() > 0;
         for _ in 0..sharing.workers() {
-            scope.spawn(|| sharing.work(shared.store, lenders, shared.interrupt));
+            let started = std::thread::Builder::new().spawn_scoped(scope, export);
+            alone &= started.is_err();
         }
-        let _closing = sharing.closing();
-        work()
+        let closing = sharing.closing();
+        let done = work();
+        drop(closing);
+        if alone {
+            export();
+        }
+        done
     })
 }
 

@@ -64,7 +64,9 @@ pub(crate) fn execute(
     let board = Board::new(stages, bases);
     std::thread::scope(|scope| {
         for _ in 1..jobs.clamp(1, stages.len().max(1)) {
-            scope.spawn(|| work(shared, &board, images));
+            // Where no more threads can be started, fewer stages are built at once.
+            let thread = std::thread::Builder::new();
+            let _ = thread.spawn_scoped(scope, || work(shared, &board, images));
         }
         work(shared, &board, images);
     });
@@ -128,7 +130,13 @@ impl Board {
 /// Builds one stage after the other until none is left, or one has failed.
 fn work(shared: &Shared<'_>, board: &Board, images: &Mutex<Images<'_>>) {
     while let Some((planned, found, done)) = next(shared, board) {
-        let result = build(shared, planned, found, images, done);
+        // A bug in one stage is an error of the build, as any other failure.
+        let built = || build(shared, planned, found, images, done);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(built));
+        let result = result.unwrap_or_else(|_| {
+            let message = format!("stage `{}` ended in the middle", stage::name(planned));
+            Err(Error::new(ErrorKind::Internal, message))
+        });
         let mut guard = board.lock();
         let state = &mut *guard;
         if result.is_ok() {

@@ -1,6 +1,7 @@
 //! Reads a stream ahead in a thread of its own, so that decompressing goes on while what came out is used.
 
 use std::io::{self, Read};
+use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -13,8 +14,19 @@ const CHUNKS: usize = 8;
 pub(super) fn read<T>(inner: &mut (dyn Read + Send), visit: impl FnOnce(&mut dyn Read) -> T) -> T {
     let (full, incoming) = bounded(CHUNKS);
     let (empty, spare) = bounded(CHUNKS);
+    let inner = Mutex::new(Some(inner));
+    let take = || inner.lock().unwrap_or_else(PoisonError::into_inner).take();
     std::thread::scope(|scope| {
-        scope.spawn(move || produce(inner, &full, &spare));
+        let run = move || {
+            if let Some(inner) = take() {
+                produce(inner, &full, &spare);
+            }
+        };
+        let started = std::thread::Builder::new().spawn_scoped(scope, run);
+        if let (Err(_), Some(inner)) = (started, take()) {
+            // Where no more threads can be started, nothing is read ahead.
+            return visit(inner);
+        }
         visit(&mut Ahead {
             incoming,
             empty,

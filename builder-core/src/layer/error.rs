@@ -106,6 +106,12 @@ pub enum Error {
         /// Its answer.
         source: io::Error,
     },
+    /// No thread could be started where one is needed.
+    #[error("no thread can be started to make a layer")]
+    Threads {
+        /// What the system said.
+        source: io::Error,
+    },
     /// A thread of the pipeline is gone without a word: a bug.
     #[error("a thread that makes the layer ended early")]
     Pipeline,
@@ -152,6 +158,9 @@ pub enum TarProblem {
     Owner,
 }
 
+/// What to do where no thread can be started.
+const MORE_THREADS: &str = "allow the user more processes (`ulimit -u`), or the container or pod more of them (its pid limit)";
+
 /// What is wrong with a stream, from what its decompressor says.
 fn fault(source: &io::Error) -> &'static str {
     let said = source.to_string().to_ascii_lowercase();
@@ -188,7 +197,9 @@ impl Error {
                 ErrorKind::Context
             }
             Self::Tar { .. } | Self::Stream { .. } | Self::DiffId { .. } => ErrorKind::BaseImage,
-            Self::Store(_) | Self::Io { .. } | Self::Damaged { .. } => ErrorKind::Store,
+            Self::Store(_) | Self::Io { .. } | Self::Damaged { .. } | Self::Threads { .. } => {
+                ErrorKind::Store
+            }
             Self::Order { .. } | Self::Compress { .. } | Self::Pipeline => ErrorKind::Internal,
         }
     }
@@ -198,6 +209,7 @@ impl Error {
             Self::ContentSize { .. } => {
                 Some("build again when nothing writes to this file, or exclude it")
             }
+            Self::Threads { .. } => Some(MORE_THREADS),
             Self::Damaged { .. } => Some("it is taken away: build again"),
             Self::DiffId { .. } => Some("the image is inconsistent; ask whoever made it"),
             Self::Stream { archive: true, .. } => Some(
@@ -216,6 +228,7 @@ impl From<Error> for crate::Error {
             Error::Io { source, .. }
             | Error::Content { source, .. }
             | Error::Stream { source, .. }
+            | Error::Threads { source }
             | Error::Compress { source } => Self::new(kind, message).with_source(source),
             _ => Self::new(kind, message),
         };

@@ -93,13 +93,20 @@ impl Pipeline {
         let (free_in, free) = bounded::<Slot>(slots);
         let (complete, completed) = bounded::<u64>(1);
         let blob = store.blob_writer()?;
-        let workers = (0..threads)
-            .map(|_| {
-                let (jobs, done) = (jobs_out.clone(), done_in.clone());
-                let previous = previous.clone();
-                std::thread::spawn(move || work(compression, previous.as_deref(), &jobs, &done))
-            })
-            .collect();
+        let worker = |_| {
+            let (jobs, done) = (jobs_out.clone(), done_in.clone());
+            let previous = previous.clone();
+            let run = move || work(compression, previous.as_deref(), &jobs, &done);
+            std::thread::Builder::new().spawn(run)
+        };
+        // Where no more threads can be started, fewer compress; one must.
+        let started = (0..threads).map(worker).take_while(Result::is_ok);
+        let workers: Vec<JoinHandle<()>> = started.flatten().collect();
+        if workers.is_empty() {
+            return Err(Error::Threads {
+                source: std::io::Error::last_os_error(),
+            });
+        }
         let output = Output {
             store: store.clone(),
             compression,
@@ -108,7 +115,9 @@ impl Pipeline {
             tar_length: 0,
             blocks: Vec::new(),
         };
-        let writer = std::thread::spawn(move || output.run(&done, &free_in, &completed));
+        let writer =
+            std::thread::Builder::new().spawn(move || output.run(&done, &free_in, &completed));
+        let writer = writer.map_err(|source| Error::Threads { source })?;
         Ok(Self {
             jobs: Some(jobs),
             free,

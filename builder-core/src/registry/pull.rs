@@ -350,7 +350,8 @@ impl Registry<'_> {
         let threads = self.options.parallel.clamp(1, blobs.len().max(1));
         std::thread::scope(|scope| {
             for _ in 1..threads {
-                scope.spawn(run);
+                // Where no more threads can be started, fewer blobs travel at once.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, run);
             }
             run();
         });

@@ -4,6 +4,7 @@
 mod damage;
 mod git;
 mod layers;
+mod limits;
 mod terminal;
 
 #[test]

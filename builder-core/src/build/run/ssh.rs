@@ -45,7 +45,8 @@ impl SshServer {
         // Where there is one id, root stands for all.
         let _ = std::os::unix::fs::lchown(path, Some(uid), Some(gid));
         let (wait, stop) = rustix::pipe::pipe().map_err(|error| failed(error.into()))?;
-        let thread = std::thread::spawn(move || serve(&listener, &wait, &agent));
+        let thread = std::thread::Builder::new().spawn(move || serve(&listener, &wait, &agent));
+        let thread = thread.map_err(failed)?;
         Ok(Self {
             stop: Some(stop),
             thread: Some(thread),
@@ -92,7 +93,8 @@ impl Agent {
             Self::Own(keys) => {
                 let keys = Arc::clone(keys);
                 // It ends when the client hangs up.
-                std::thread::spawn(move || agent::serve(client, &keys));
+                // Where no more threads can be started, the client is hung up on.
+                let _ = std::thread::Builder::new().spawn(move || agent::serve(client, &keys));
             }
         }
     }
@@ -148,7 +150,7 @@ fn connect(client: UnixStream, server: UnixStream) {
         let (Ok(mut from), Ok(mut to)) = (from, to) else {
             return;
         };
-        std::thread::spawn(move || {
+        let _ = std::thread::Builder::new().spawn(move || {
             // Whoever hangs up has said all, and may still listen.
             let _ = io::copy(&mut from, &mut to);
             let _ = to.shutdown(std::net::Shutdown::Write);

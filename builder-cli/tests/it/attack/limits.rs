@@ -1,0 +1,87 @@
+//! A machine that gives little: no threads, no room on the disk, few open files.
+
+use std::fs;
+
+use test_support::tools::{is_root, require, skip};
+use test_support::world::{World, set_mode};
+
+use crate::world;
+
+/// A world of a user who has no other process, behind a shell that sets a limit.
+fn limited(limit: &str, user: &str) -> Option<World> {
+    if !is_root() {
+        skip("only root can become a user without other processes");
+        return None;
+    }
+    require("setpriv")?;
+    let mut world = world();
+    for folder in ["home", "tmp", "out", "store"] {
+        fs::create_dir_all(world.path(folder)).unwrap();
+        set_mode(&world.path(folder), 0o777);
+    }
+    let script = format!("{limit}; exec \"$@\"");
+    let (uid, gid) = (format!("--reuid={user}"), format!("--regid={user}"));
+    world.run_through(&[
+        "setpriv",
+        &uid,
+        &gid,
+        "--clear-groups",
+        "sh",
+        "-c",
+        &script,
+        "sh",
+    ]);
+    Some(world)
+}
+
+#[test]
+fn without_threads_there_is_a_build_or_a_remedy() {
+    let mut built = 0;
+    for number in 1..14 {
+        let Some(world) = limited(&format!("ulimit -u {number}"), "54987") else {
+            return;
+        };
+        world.write("context/a", "a");
+        let stages: String = (0..4)
+            .map(|stage| format!("FROM scratch AS s{stage}\nCOPY a /{stage}\n"))
+            .collect();
+        let last: String = (0..4)
+            .map(|stage| format!("COPY --from=s{stage} / /\n"))
+            .collect();
+        world.write(
+            "context/Dockerfile",
+            format!("{stages}FROM scratch\n{last}"),
+        );
+        let outcome = world.line("--jobs 8 -t a @/context");
+        assert!(
+            !outcome.stderr.contains("panicked"),
+            "{number}: {outcome:?}"
+        );
+        match outcome.status {
+            0 => built += 1,
+            // The shell itself may be refused.
+            126 | 127 | 2 => {}
+            _ => {
+                let outcome = outcome.exits(7);
+                assert!(
+                    outcome.stderr.contains("ulimit -u"),
+                    "{number}: {outcome:?}"
+                );
+            }
+        }
+    }
+    assert!(built > 3, "{built}");
+}
+
+/// Of thousands of layers none needs an open file of its own.
+#[test]
+fn many_layers_need_few_files() {
+    let mut world = world();
+    world.run_through(&["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"]);
+    world.write("context/a", "a");
+    let copies: String = (0..150)
+        .map(|number| format!("COPY a /d{number}/\n"))
+        .collect();
+    world.write("context/Dockerfile", format!("FROM scratch\n{copies}"));
+    world.line("-t a @/context").exits(0);
+}
