@@ -251,6 +251,13 @@ impl Git<'_> {
     }
 }
 
+/// Reads a URL, for the fuzzer.
+#[cfg(fuzzing)]
+pub fn fuzz_url(url: &str) {
+    let _ = GitSource::parse(url, None, None);
+    let _ = GitSource::parse(url, Some(true), Some("0123456789"));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

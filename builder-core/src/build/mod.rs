@@ -7,6 +7,7 @@ mod caching;
 mod checkout;
 mod commit;
 mod copy;
+mod damage;
 mod deliver;
 mod download;
 pub mod elsewhere;
@@ -137,17 +138,6 @@ struct Done<'d, 'a> {
     registry: Option<&'d Registry<'d>>,
 }
 
-/// Says what was found damaged; gives whether there was something.
-fn tell_damage(store: &Store, events: &dyn EventSink) -> bool {
-    let damage = store.take_damage();
-    let any = !damage.is_empty();
-    for path in damage {
-        let message = format!("`{}` was damaged and is made anew", path.display());
-        events.send(Event::Notice { message });
-    }
-    any
-}
-
 /// The corridor: from the request to the target's image, which is handed to `finish`.
 fn with_result<T>(
     store: &Store,
@@ -235,7 +225,7 @@ fn with_result<T>(
         Ok(result)
     });
     let exported = sharing.finish(events);
-    tell_damage(store, events);
+    damage::tell(store, events);
     result.and_then(|result| exported.map(|()| result))
 }
 
@@ -262,9 +252,6 @@ fn while_exporting<T>(
         done
     })
 }
-
-/// So often what is damaged in the store is made anew before a build gives up.
-const MENDED: usize = 20;
 
 /// Executes the plan: again where a layer that was counted on can't be had, without counting on it.
 fn execute(
@@ -297,8 +284,8 @@ fn execute(
             }
             // What was damaged is gone: each try takes one thing away at least.
             Err(_)
-                if mended < MENDED
-                    && tell_damage(shared.store, shared.events)
+                if mended < damage::MENDED
+                    && damage::tell(shared.store, shared.events)
                     && !shared.interrupt.is_set() =>
             {
                 mended += 1;

@@ -281,6 +281,13 @@ fn is_secret(header: &str) -> bool {
         .any(|secret| header.eq_ignore_ascii_case(secret))
 }
 
+/// Joins a `Location` to the URL that it was an answer to, for the fuzzer.
+#[cfg(fuzzing)]
+pub fn fuzz_url(base: &str, location: &str) {
+    let joined = Url::parse(base).and_then(|base| base.join(location));
+    let _ = joined.map(|joined| Url::parse(&joined.to_string()));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

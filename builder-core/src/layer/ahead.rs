@@ -23,7 +23,9 @@ pub(super) fn read<T>(inner: &mut (dyn Read + Send), visit: impl FnOnce(&mut dyn
             }
         };
         let started = std::thread::Builder::new().spawn_scoped(scope, run);
-        if let (Err(_), Some(inner)) = (started, take()) {
+        if started.is_err()
+            && let Some(inner) = take()
+        {
             // Where no more threads can be started, nothing is read ahead.
             return visit(inner);
         }

@@ -258,6 +258,12 @@ fn blocking<'r>(options: &'r RegistryOptions, reference: &'r Reference) -> Optio
     longest(rules, reference).map(|(_, rule)| rule)
 }
 
+/// Reads a challenge, for the fuzzer.
+#[cfg(fuzzing)]
+pub fn fuzz_challenge(header: &str) {
+    let _ = challenge::parse(header);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

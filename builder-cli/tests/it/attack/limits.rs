@@ -42,15 +42,15 @@ fn without_threads_there_is_a_build_or_a_remedy() {
             return;
         };
         world.write("context/a", "a");
-        let stages: String = (0..4)
+        let stages: Vec<String> = (0..4)
             .map(|stage| format!("FROM scratch AS s{stage}\nCOPY a /{stage}\n"))
             .collect();
-        let last: String = (0..4)
+        let last: Vec<String> = (0..4)
             .map(|stage| format!("COPY --from=s{stage} / /\n"))
             .collect();
         world.write(
             "context/Dockerfile",
-            format!("{stages}FROM scratch\n{last}"),
+            format!("{}FROM scratch\n{}", stages.concat(), last.concat()),
         );
         let outcome = world.line("--jobs 8 -t a @/context");
         assert!(
@@ -79,9 +79,12 @@ fn many_layers_need_few_files() {
     let mut world = world();
     world.run_through(&["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"]);
     world.write("context/a", "a");
-    let copies: String = (0..150)
+    let copies: Vec<String> = (0..150)
         .map(|number| format!("COPY a /d{number}/\n"))
         .collect();
-    world.write("context/Dockerfile", format!("FROM scratch\n{copies}"));
+    world.write(
+        "context/Dockerfile",
+        format!("FROM scratch\n{}", copies.concat()),
+    );
     world.line("-t a @/context").exits(0);
 }

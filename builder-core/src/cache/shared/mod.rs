@@ -182,3 +182,9 @@ fn blobs_of(record: &Record) -> Vec<Descriptor> {
         }
     }
 }
+
+/// Reads the records of another machine, for the fuzzer.
+#[cfg(fuzzing)]
+pub fn fuzz_records(value: &serde_json::Value) {
+    let _ = record::parse_list(value);
+}
