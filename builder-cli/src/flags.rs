@@ -237,9 +237,10 @@ pub(crate) struct BuildFlags {
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<usize>,
 
-    /// No time in the image is later; seconds since 1970 [default: $SOURCE_DATE_EPOCH]
+    /// No time in the image is later: seconds since 1970, `context`, or a context or stage that has a time [default:
+    /// $SOURCE_DATE_EPOCH]
     #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
-    pub(crate) source_date_epoch: Option<i64>,
+    pub(crate) source_date_epoch: Option<String>,
 
     /// How to tell what happens
     #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
@@ -269,7 +270,12 @@ pub(crate) struct BuildFlags {
     #[command(flatten)]
     pub(crate) registry: RegistryFlags,
 
-    /// Report all problems of the Dockerfile, and build nothing
+    /// Ask about the Dockerfile and build nothing: check, outline (what the target takes from outside) or targets, each
+    /// with `,format=json` behind it for JSON [default: build]
+    #[arg(long, value_name = "QUESTION")]
+    pub(crate) call: Option<String>,
+
+    /// Report all problems of the Dockerfile, and build nothing: --call=check
     #[arg(long)]
     pub(crate) check: bool,
 
@@ -355,9 +361,6 @@ pub(crate) struct DockerFlags {
     /// Refused by name
     #[arg(short = 'm', long, hide = true)]
     pub(crate) memory: Option<String>,
-    /// Refused by name
-    #[arg(long, hide = true)]
-    pub(crate) call: Option<String>,
 }
 
 /// Puts the word `build` where it was left out: before anything that is no command and asks for no help.

@@ -16,6 +16,7 @@ use std::sync::atomic::AtomicBool;
 use builder_core::Result;
 use builder_core::interrupt::Interrupt;
 use clap::{CommandFactory as _, Parser as _};
+use command::call::{Call, Question};
 use environment::Environment;
 use flags::cache::CacheCommand;
 use flags::{BuildFlags, Cli, Command};
@@ -51,11 +52,7 @@ fn catch_signals() -> Arc<AtomicBool> {
 
 fn run(command: Command, environment: &Environment, interrupt: &Interrupt) -> Result<u8> {
     match command {
-        Command::Build(flags) if flags.check => command::check::run(&flags, environment, interrupt),
-        Command::Build(flags) => {
-            all_ids(&flags.run.mode, environment)?;
-            build(&flags, environment, interrupt)
-        }
+        Command::Build(flags) => build(&flags, environment, interrupt),
         Command::Plan(flags) => {
             command::plan::run(&flags, environment, interrupt).map(|()| exit_code::DONE)
         }
@@ -116,5 +113,10 @@ fn all_ids(flags: &flags::run::ModeFlags, environment: &Environment) -> Result<(
 }
 
 fn build(flags: &BuildFlags, environment: &Environment, interrupt: &Interrupt) -> Result<u8> {
+    let call = Call::of(flags)?;
+    if call.question != Question::Build {
+        return command::call::run(call, flags, environment, interrupt);
+    }
+    all_ids(&flags.run.mode, environment)?;
     command::build::run(flags, environment, interrupt).map(|()| exit_code::DONE)
 }

@@ -4,7 +4,7 @@ mod cache;
 mod contexts;
 mod docker;
 mod elsewhere;
-mod fields;
+pub(crate) mod fields;
 mod image_output;
 mod inside;
 mod outputs;
@@ -68,7 +68,7 @@ pub(crate) fn make(
     (request.cache_from, request.cache_to) = (caches.from, caches.to);
     let caches_compression = caches.compression;
     request.run = run::options(&flags.run, environment)?;
-    request.epoch = epoch(flags, environment)?;
+    epoch(flags, environment, &mut request);
     request.ignore_syntax = flags.ignore_syntax;
     let parsed = outputs::parse(&flags.outputs, flags.push, &mut references, environment)?;
     request.outputs = parsed.outputs;
@@ -234,22 +234,20 @@ fn one_compression(
     Ok(first.unwrap_or(Compression::DEFAULT))
 }
 
-fn epoch(flags: &BuildFlags, environment: &Environment) -> Result<Option<Timestamp>> {
-    if let Some(seconds) = flags.source_date_epoch {
-        return Ok(Some(Timestamp::from_seconds(seconds)));
+/// `--source-date-epoch`, or else the variable: a number, or a word that says what is as old, which is for the plan to
+/// understand. A build argument comes before both.
+fn epoch(flags: &BuildFlags, environment: &Environment, request: &mut BuildRequest) {
+    let variable = environment.text("SOURCE_DATE_EPOCH");
+    let given = flags.source_date_epoch.as_deref().or(variable);
+    let Some(text) = given.map(str::trim).filter(|text| !text.is_empty()) else {
+        return;
+    };
+    if let Ok(seconds) = text.parse() {
+        request.epoch = Some(Timestamp::from_seconds(seconds));
+        return;
     }
-    match environment.text("SOURCE_DATE_EPOCH").map(str::trim) {
-        None | Some("") => Ok(None),
-        Some(text) => text
-            .parse()
-            .map(|seconds| Some(Timestamp::from_seconds(seconds)))
-            .map_err(|_| {
-                usage(format!(
-                    "the variable SOURCE_DATE_EPOCH is `{text}`, which is no number"
-                ))
-                .with_help("set it to seconds since 1970, or unset it")
-            }),
-    }
+    let given = request.build_args.entry("SOURCE_DATE_EPOCH".to_owned());
+    given.or_insert_with(|| text.to_owned());
 }
 
 /// The default output: `NAME.tar` in the working directory, of the last component of the first tag.

@@ -28,7 +28,11 @@ fn main() {
     let request = || {
         let text = "FROM base\nRUN echo from a library > /said && cat /said\n";
         let dockerfile = SourceFile::new("Dockerfile", text);
-        let mut request = BuildRequest::new(dockerfile, ContextSource::Empty, Timestamp::default());
+        let mut request = BuildRequest::new(
+            dockerfile,
+            ContextSource::Empty { modified: None },
+            Timestamp::default(),
+        );
         request.named_contexts =
             BTreeMap::from([("base".to_owned(), NamedContext::Directory(base.clone()))]);
         request

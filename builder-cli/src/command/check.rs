@@ -42,11 +42,17 @@ pub(crate) fn run(
         counted(errors, "error"),
         counted(warnings, "warning")
     );
-    Ok(if errors > 0 || flags.warnings_as_errors {
+    Ok(status(&found, flags))
+}
+
+/// The status that findings give.
+pub(super) fn status(found: &[Diagnostic], flags: &BuildFlags) -> u8 {
+    let strict = flags.warnings_as_errors && !found.is_empty();
+    if strict || found.iter().any(Diagnostic::is_error) {
         exit_code::DOCKERFILE
     } else {
         exit_code::DONE
-    })
+    }
 }
 
 fn counted(number: usize, what: &str) -> String {

@@ -288,7 +288,7 @@ fn from_standard_input(flags: &BuildFlags, store: &Store, interrupt: &Interrupt)
         head.extend(read_limited(&mut input, "standard input")?);
         return Ok(Input {
             dockerfile: text("-", head)?,
-            context: ContextSource::Empty,
+            context: ContextSource::Empty { modified: None },
         });
     }
     spool.write_all(&head).map_err(unreadable)?;

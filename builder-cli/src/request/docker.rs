@@ -54,11 +54,6 @@ pub(super) fn refuse(flags: &DockerFlags) -> Result<()> {
             "--attest",
             "rbuild makes no attestations",
         ),
-        (
-            flags.call.as_deref().is_some_and(|call| call != "build"),
-            "--call",
-            "use `rbuild check` or `rbuild plan`",
-        ),
     ] {
         if given {
             return Err(usage(format!("{flag} can't be honoured: {reason}"))

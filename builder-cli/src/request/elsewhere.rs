@@ -40,7 +40,7 @@ pub(super) fn input(
     let keep_git_dir = arguments.get(KEEP_GIT_DIR).and_then(|value| switch(value));
     let tree = match fetch(&remote, url, keep_git_dir)? {
         Fetched::Files(tree) => tree,
-        Fetched::Dockerfile(bytes) => {
+        Fetched::Dockerfile { bytes, modified } => {
             if flags.file.is_some() {
                 let shown = for_message(url);
                 let message = format!("`{shown}` is a Dockerfile, so `-f` names nothing");
@@ -48,7 +48,7 @@ pub(super) fn input(
             }
             return Ok(Input {
                 dockerfile: text(&for_message(url), bytes)?,
-                context: ContextSource::Empty,
+                context: ContextSource::Empty { modified },
             });
         }
     };

@@ -10,7 +10,7 @@ use super::usage;
 ///
 /// # Errors
 /// A quote that nothing closes, or that stands in the middle of a field; `flag` names who wrote it.
-pub(super) fn split(flag: &str, spec: &str) -> Result<Vec<String>> {
+pub(crate) fn split(flag: &str, spec: &str) -> Result<Vec<String>> {
     let wrong = |problem: &str| {
         usage(format!("{flag} `{spec}`: {problem}")).with_help(
             "a field with a comma in it stands in double quotes as a whole: `type=image,\"name=A,B\"`",

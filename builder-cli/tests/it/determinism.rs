@@ -129,7 +129,7 @@ fn a_broken_epoch_is_an_error() {
     world.set("SOURCE_DATE_EPOCH", "yesterday");
     world
         .line("-t a @/context")
-        .exits(2)
+        .exits(3)
         .says("SOURCE_DATE_EPOCH")
         .says("yesterday");
 }

@@ -16,7 +16,7 @@ use crate::world;
 
 /// Answers GET: `/f.txt`, `/moved` (to `/f.txt`), `/short` (ends before its length), contexts; `/silent` never ends;
 /// 404 for the rest.
-fn serve() -> String {
+pub(crate) fn serve() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {

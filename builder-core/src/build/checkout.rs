@@ -25,7 +25,7 @@ use crate::tree::{Listing, Node, Tree};
 pub(crate) struct Checkout {
     place: TemporaryDirectory,
     /// When the commit was made.
-    time: Timestamp,
+    pub(crate) time: Timestamp,
     /// The commit's id.
     pub(crate) commit: String,
 }
@@ -240,6 +240,11 @@ impl CheckedOut {
             time,
             _place: place,
         })
+    }
+
+    /// When the commit was made.
+    pub(crate) fn time(&self) -> Timestamp {
+        self.time
     }
 
     fn normalise(&self, mut node: Node) -> Node {

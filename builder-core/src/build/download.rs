@@ -22,8 +22,8 @@ pub(crate) struct Download {
     pub(crate) digest: Digest,
     /// In bytes.
     pub(crate) size: u64,
-    /// The server's, or that of 1970.
-    pub(crate) mtime: Timestamp,
+    /// When it was last modified, where the server says so.
+    pub(crate) modified: Option<Timestamp>,
 }
 
 /// What became of a visit to a URL.
@@ -115,10 +115,7 @@ impl Remote<'_> {
             return Err(Error::new(ErrorKind::Context, message)
                 .with_help("open the URL elsewhere and check that it is right"));
         }
-        let mtime = response
-            .header("last-modified")
-            .and_then(http::date::parse)
-            .unwrap_or_default();
+        let modified = response.header("last-modified").and_then(http::date::parse);
         let announced = response
             .header("content-length")
             .and_then(|length| length.parse::<u64>().ok());
@@ -134,7 +131,7 @@ impl Remote<'_> {
             file,
             digest,
             size,
-            mtime,
+            modified,
         })
     }
 

@@ -6,6 +6,7 @@
 use std::io::{Read, Seek as _};
 
 use crate::build::checkout::{self, CheckedOut};
+use crate::build::download::Download;
 use crate::build::git::GitSource;
 use crate::build::remote::Remote;
 use crate::entry::EntryKind;
@@ -16,6 +17,7 @@ use crate::layer::archive::{ArchiveTree, Owners};
 use crate::layer::decompress::sniff;
 use crate::layer::{Packing, detect_archive};
 use crate::plan::lower::{SourceKind, source_kind};
+use crate::timestamp::Timestamp;
 use crate::tree::resolve::{Resolved, resolve};
 use crate::tree::{Listing, Node, Tree};
 
@@ -30,12 +32,21 @@ pub enum Fetched {
     /// Files.
     Files(FetchedTree),
     /// A Dockerfile alone.
-    Dockerfile(Vec<u8>),
+    Dockerfile {
+        /// Its text.
+        bytes: Vec<u8>,
+        /// When it was last modified, where the server says so.
+        modified: Option<Timestamp>,
+    },
 }
 
 /// The files of a context that was fetched. They are gone when it is dropped.
 #[derive(Debug)]
-pub struct FetchedTree(Kind);
+pub struct FetchedTree {
+    kind: Kind,
+    /// When it was last modified, where a server or a commit says so.
+    modified: Option<Timestamp>,
+}
 
 #[derive(Debug)]
 enum Kind {
@@ -69,12 +80,16 @@ fn check_out(remote: &Remote<'_>, url: &str, keep_git_dir: Option<bool>) -> Resu
         .map_err(|error| Error::new(ErrorKind::Usage, error.message()))?;
     let checkout = checkout::make(&source, place, remote.git, remote.interrupt)?;
     let tree = CheckedOut::open(checkout, &source)?;
-    Ok(Fetched::Files(FetchedTree(Kind::Repository(tree))))
+    let modified = Some(tree.time());
+    let kind = Kind::Repository(tree);
+    Ok(Fetched::Files(FetchedTree { kind, modified }))
 }
 
 fn download(remote: &Remote<'_>, url: &str) -> Result<Fetched> {
     let shown = for_message(url);
-    let mut file = remote.fetch(url, &shown)?.file;
+    let Download {
+        mut file, modified, ..
+    } = remote.fetch(url, &shown)?;
     let unreadable = |error| {
         Error::new(
             ErrorKind::Store,
@@ -91,7 +106,8 @@ fn download(remote: &Remote<'_>, url: &str) -> Result<Fetched> {
     if matches!(detect_archive(head.as_slice()), Ok(Some(_))) {
         file.rewind().map_err(unreadable)?;
         let archive = ArchiveTree::read(remote.store, &shown, file, Owners::Root)?;
-        return Ok(Fetched::Files(FetchedTree(Kind::Archive(archive))));
+        let kind = Kind::Archive(archive);
+        return Ok(Fetched::Files(FetchedTree { kind, modified }));
     }
     let neither = |what: &str| {
         Error::new(ErrorKind::Context, format!("`{shown}` is {what}"))
@@ -110,7 +126,10 @@ fn download(remote: &Remote<'_>, url: &str) -> Result<Fetched> {
     if head.len() as u64 > MAX_DOCKERFILE {
         return Err(neither("no tar, and too large for a Dockerfile"));
     }
-    Ok(Fetched::Dockerfile(head))
+    Ok(Fetched::Dockerfile {
+        bytes: head,
+        modified,
+    })
 }
 
 impl FetchedTree {
@@ -145,12 +164,31 @@ impl FetchedTree {
         Ok(Some(bytes))
     }
 
+    /// How old it is: a commit's time, a server's, or else that of an archive's newest file.
+    ///
+    /// # Errors
+    /// Those of reading an archive's index back.
+    pub fn time(&self) -> Result<Option<Timestamp>> {
+        match &self.kind {
+            Kind::Archive(archive) => archive_time(self.modified, archive),
+            Kind::Repository(_) => Ok(self.modified),
+        }
+    }
+
     fn tree(&self) -> &dyn Tree {
-        match &self.0 {
+        match &self.kind {
             Kind::Archive(archive) => archive,
             Kind::Repository(checkout) => checkout,
         }
     }
+}
+
+/// The server's time of an archive, or else that of its newest file.
+pub(super) fn archive_time(
+    modified: Option<Timestamp>,
+    archive: &ArchiveTree,
+) -> Result<Option<Timestamp>> {
+    modified.map_or_else(|| archive.newest(), |time| Ok(Some(time)))
 }
 
 impl Tree for FetchedTree {

@@ -76,6 +76,11 @@ impl<'a> Images<'a> {
         self
     }
 
+    /// The means to reach what is elsewhere, where there are any.
+    pub(crate) fn remote(&self) -> Option<&Remote<'a>> {
+        self.remote.as_ref()
+    }
+
     /// What a FROM line starts from.
     pub(crate) fn base(&mut self, base: &StageBase, platform: &Platform) -> Result<Found> {
         match base {

@@ -11,6 +11,7 @@ mod damage;
 mod deliver;
 mod download;
 pub mod elsewhere;
+mod epoch;
 mod finder;
 pub mod git;
 mod images;
@@ -23,6 +24,7 @@ mod owner;
 mod parents;
 mod permissions;
 mod planning;
+mod questions;
 pub mod remote;
 pub mod request;
 mod revisit;
@@ -56,6 +58,8 @@ use crate::registry::Registry;
 use crate::registry::retry::SystemClock;
 use crate::store::Store;
 use crate::timestamp::Timestamp;
+pub use questions::{check, outline, targets};
+
 use caching::Caching;
 use deliver::{built, commit, deliver, names};
 use images::{Found, Images};
@@ -169,7 +173,7 @@ fn with_result<T>(
         Purpose::Ask => None,
         Purpose::Build { .. } => find_runner(plan, store, request, events, interrupt)?,
     };
-    let epoch = plan.epoch.map(Timestamp::from_seconds).or(request.epoch);
+    let epoch = plan.epoch.map(Timestamp::from_seconds);
     let options = LayerOptions {
         compression: request.compression,
         epoch,
@@ -366,17 +370,6 @@ pub fn plan(store: &Store, request: &BuildRequest) -> Result<(Plan, Vec<Diagnost
         .with_remote(remote);
     let planned = planning::plan(request, &mut images)?;
     Ok((planned.plan, planned.warnings))
-}
-
-/// Every problem of a Dockerfile, errors and warnings, in the order of the file; of all stages unless a target is
-/// named. A base image that isn't in the store is taken for an empty one: its own errors come with the build.
-///
-/// # Errors
-/// A context or an ignore file that can't be read.
-pub fn check(store: &Store, request: &BuildRequest) -> Result<Vec<Diagnostic>> {
-    let mut images = Images::new(store, &request.named_contexts);
-    let context = planning::open_context(store, request)?;
-    Ok(planning::check(request, &mut images, context.as_ref()))
 }
 
 fn announce(shared: &Shared<'_>) {

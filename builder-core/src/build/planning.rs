@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::build::Purpose;
+use crate::build::epoch;
 use crate::build::images::{Found, Images};
 use crate::build::request::{BuildRequest, ContextSource};
 use crate::cache::shared::{CacheFrom, CacheTarget};
@@ -19,6 +20,7 @@ use crate::image_path::ImagePath;
 use crate::oci::config::ImageConfig;
 use crate::output;
 use crate::plan::ignored::ignored_sources;
+use crate::plan::outline::{Outline, Target};
 use crate::plan::step::StageBase;
 use crate::plan::{self, GraphStage, Plan, PlanOptions, StageGraph};
 use crate::source::SourceFile;
@@ -62,7 +64,9 @@ fn ignored(plan: &Plan, context: Option<&Context>) -> Vec<Diagnostic> {
 /// A directory or an ignore file that can't be read.
 pub(crate) fn open_context(store: &Store, request: &BuildRequest) -> Result<Option<Context>> {
     match &request.context {
-        ContextSource::Empty | ContextSource::Archive(_) | ContextSource::Fetched(_) => Ok(None),
+        ContextSource::Empty { .. } | ContextSource::Archive(_) | ContextSource::Fetched(_) => {
+            Ok(None)
+        }
         ContextSource::Directory { path, ignore_files } => {
             let mut hidden = output::record::outputs_in(store, path);
             hidden.extend(own_in(store, request, path));
@@ -106,8 +110,9 @@ fn own_in(store: &Store, request: &BuildRequest, context: &Path) -> Vec<ImagePat
 /// Every problem of the Dockerfile at once; base images that can't be found.
 pub(crate) fn plan(request: &BuildRequest, images: &mut Images<'_>) -> Result<Planned> {
     let file = &request.dockerfile;
-    let options = request.plan_options();
+    let mut options = request.plan_options();
     let (parsed, mut diagnostics) = parse(request);
+    epoch::resolve(request, &parsed, images, &mut options)?;
     let (graph, found) = plan::graph(file, &parsed, &options);
     diagnostics.extend(found);
     let Some(mut graph) = graph else {
@@ -162,20 +167,59 @@ pub(crate) fn check(
                 .iter_mut()
                 .for_each(|stage| stage.reachable = true);
         }
-        let reachable = graph.stages.iter().filter(|stage| stage.reachable);
-        let bases = reachable.map(|stage| {
-            let found = images.base(&stage.base, &stage.platform);
-            let unknown = || ImageConfig::for_platform(&stage.platform);
-            (
-                stage.index,
-                found.ok().as_ref().and_then(config).unwrap_or_else(unknown),
-            )
-        });
-        let (plan, found) = plan::lower(file, &parsed, &graph, &bases.collect(), &options);
+        let bases = known_bases(&graph, images);
+        let (plan, found) = plan::lower(file, &parsed, &graph, &bases, &options);
         diagnostics.extend(found);
         diagnostics.extend(plan.into_iter().flat_map(|plan| ignored(&plan, context)));
     }
     sorted(settings(request, &parsed).apply(&parsed, diagnostics))
+}
+
+/// What the target takes from outside.
+///
+/// # Errors
+/// Every problem of the file at once.
+pub(super) fn outline(request: &BuildRequest, images: &mut Images<'_>) -> Result<Outline> {
+    let file = &request.dockerfile;
+    let options = request.plan_options();
+    let (parsed, mut diagnostics) = parse(request);
+    let (graph, found) = plan::graph(file, &parsed, &options);
+    diagnostics.extend(found);
+    let broken = |found: Vec<Diagnostic>| {
+        let errors = found.into_iter().filter(Diagnostic::is_error).collect();
+        Error::from_diagnostics(file, sorted(errors))
+    };
+    let Some(graph) = graph.filter(|_| !diagnostics.iter().any(Diagnostic::is_error)) else {
+        return Err(broken(diagnostics));
+    };
+    let bases = known_bases(&graph, images);
+    let (outline, found) = plan::outline::outline(file, &parsed, &graph, &bases, &options);
+    outline.ok_or_else(|| broken(found))
+}
+
+/// The stages that may be built.
+///
+/// # Errors
+/// Every problem of the text at once.
+pub(super) fn targets(request: &BuildRequest) -> Result<Vec<Target>> {
+    let (parsed, found) = parse(request);
+    let errors: Vec<Diagnostic> = found.into_iter().filter(Diagnostic::is_error).collect();
+    if !errors.is_empty() {
+        return Err(Error::from_diagnostics(&request.dockerfile, sorted(errors)));
+    }
+    Ok(plan::outline::targets(&parsed))
+}
+
+/// The configs of the bases, as far as they are at hand; empty ones for the others.
+fn known_bases(graph: &StageGraph, images: &mut Images<'_>) -> BTreeMap<usize, ImageConfig> {
+    let reachable = graph.stages.iter().filter(|stage| stage.reachable);
+    let bases = reachable.map(|stage| {
+        let found = images.base(&stage.base, &stage.platform);
+        let unknown = || ImageConfig::for_platform(&stage.platform);
+        let config = found.ok().as_ref().and_then(config);
+        (stage.index, config.unwrap_or_else(unknown))
+    });
+    bases.collect()
 }
 
 /// Fails where `# check=error=true` made errors of warnings.

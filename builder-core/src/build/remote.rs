@@ -97,8 +97,9 @@ impl<'a> Remote<'a> {
             mut file,
             digest,
             size,
-            mtime,
+            modified,
         } = download;
+        let mtime = modified.unwrap_or_default();
         check(step, &shown, digest)?;
         if step.unpack == Some(true) {
             let rewound = file.rewind().and_then(|()| file.try_clone());

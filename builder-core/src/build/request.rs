@@ -13,8 +13,8 @@ use crate::image::layout_source::Wanted;
 use crate::layer::Compression;
 use crate::layer::archive::ArchiveTree;
 use crate::output::Output;
-use crate::plan::PlanOptions;
 use crate::plan::step::{RunNetwork, RunStep};
+use crate::plan::{PlanOptions, epoch};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::{Credentials, RegistryOptions};
@@ -50,7 +50,7 @@ pub struct BuildRequest {
     pub threads: usize,
     /// How many stages are built at once, at least 1. It changes no byte.
     pub jobs: usize,
-    /// `SOURCE_DATE_EPOCH` as the caller has it; a build argument of that name comes before it.
+    /// `SOURCE_DATE_EPOCH` as the caller has it: like a build argument of that name, which comes before it.
     pub epoch: Option<Timestamp>,
     /// The time of everything that is made "now".
     pub now: Timestamp,
@@ -216,7 +216,10 @@ pub enum ContextSource {
     /// Files that [`fetch`](crate::build::elsewhere::fetch) brought. No ignore file is applied to them.
     Fetched(Box<FetchedTree>),
     /// There is none: the Dockerfile came alone.
-    Empty,
+    Empty {
+        /// When it was last modified, where a server says so: the time of `SOURCE_DATE_EPOCH=context`.
+        modified: Option<Timestamp>,
+    },
 }
 
 impl ContextSource {
@@ -291,14 +294,20 @@ impl BuildRequest {
 
     /// The part that the plan is made from.
     pub(crate) fn plan_options(&self) -> PlanOptions {
+        let mut build_args = self.build_args.clone();
+        if let Some(epoch) = self.epoch {
+            let given = build_args.entry(epoch::NAME.to_owned());
+            given.or_insert_with(|| epoch.seconds.to_string());
+        }
         PlanOptions {
-            build_args: self.build_args.clone(),
+            build_args,
             target: self.target.clone(),
             platform: self.platform.clone(),
             build_platform: Platform::host(),
             labels: self.labels.clone(),
             named_contexts: self.named_contexts.keys().cloned().collect(),
             ignore_syntax: self.ignore_syntax,
+            epoch: None,
         }
     }
 }

@@ -3,11 +3,15 @@
 //! Follows the Dockerfile reference, "Environment replacement", and Docker's own answers where it says nothing: the
 //! word never splits, and an unset name is the empty string.
 
+mod problem;
+
 use std::iter::Peekable;
 use std::str::CharIndices;
 
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
+
+use problem::{Problem, diagnostic, problem, required, unclosed, unsupported};
 
 use super::pattern;
 use super::word::Word;
@@ -49,14 +53,6 @@ impl std::fmt::Debug for Expander<'_> {
     }
 }
 
-/// What is wrong in a word, at a byte of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Problem {
-    at: usize,
-    message: String,
-    help: Option<String>,
-}
-
 impl Expander<'_> {
     /// Expands an instruction's word. The error points at the part of the word that is wrong.
     pub fn word(&self, word: &Word) -> Result<Expanded, Diagnostic> {
@@ -88,20 +84,6 @@ impl Expander<'_> {
             unset: reader.unset,
             used: reader.used,
         })
-    }
-}
-
-fn diagnostic(problem: Problem, text: &str, span: Span) -> Diagnostic {
-    let exact = span.end.saturating_sub(span.start) == text.len();
-    let span = if exact {
-        Span::new((span.start + problem.at).min(span.end), span.end)
-    } else {
-        span
-    };
-    let found = Diagnostic::error("expansion", span, problem.message);
-    match problem.help {
-        Some(help) => found.with_help(help),
-        None => found,
     }
 }
 
@@ -363,40 +345,6 @@ impl Reader<'_, '_> {
         pattern::replace(&value, &pattern, &replacement, all)
             .map_err(|message| problem(opened, message))
     }
-}
-
-fn problem(at: usize, message: impl Into<String>) -> Problem {
-    Problem {
-        at,
-        message: message.into(),
-        help: None,
-    }
-}
-
-fn unclosed(stop: char, opened: usize) -> Problem {
-    problem(opened, format!("`${{` is not closed, expected `{stop}`"))
-}
-
-fn unsupported(name: &str, colon: bool, operator: char, opened: usize) -> Problem {
-    let colon = if colon { ":" } else { "" };
-    let mut found = problem(
-        opened,
-        format!("`${{{name}{colon}{operator}…}}` is no substitution that Dockerfiles know"),
-    );
-    found.help =
-        Some("the forms are `:-` `-` `:+` `+` `:?` `?` `#` `##` `%` `%%` `/` and `//`".to_owned());
-    found
-}
-
-fn required(name: &str, message: &str, set: bool, opened: usize) -> Problem {
-    let state = if set { "is empty" } else { "is not set" };
-    if message.is_empty() {
-        return problem(
-            opened,
-            format!("`{name}` {state}, and the line requires a value"),
-        );
-    }
-    problem(opened, format!("`{name}` {state}: {message}"))
 }
 
 #[cfg(test)]

@@ -89,6 +89,21 @@ impl ArchiveTree {
         Ok(Some(bytes))
     }
 
+    /// The time of the newest regular file; none without one.
+    ///
+    /// # Errors
+    /// Those of reading the index back.
+    pub fn newest(&self) -> Result<Option<Timestamp>> {
+        let mut newest = None;
+        for record in &self.archive.index {
+            let entry = record?.entry;
+            if matches!(entry.kind, EntryKind::File { .. }) {
+                newest = newest.max(Some(entry.mtime));
+            }
+        }
+        Ok(newest)
+    }
+
     fn node(&self, record: Record) -> Node {
         let mut node = node(record);
         if self.owners == Owners::Root {

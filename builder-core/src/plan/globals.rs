@@ -9,6 +9,7 @@ use crate::dockerfile::instruction::InstructionKind;
 use crate::dockerfile::{Dockerfile, Stage};
 
 use super::PlanOptions;
+use super::epoch::{self, EpochSource};
 use super::scope::GlobalArgs;
 
 /// The ARGs above FROM. Without `given`, as if there were no `--build-arg` for them.
@@ -47,33 +48,33 @@ pub(super) fn global_args(
                 }
                 (None, None) => None,
             };
+            // The number stands for the name that was given.
+            let value = match options.epoch.filter(|_| name == epoch::NAME) {
+                Some(found) => found.map(|seconds| seconds.to_string()),
+                None => value,
+            };
             globals.declare(name, value, declaration.name.span);
         }
     }
     globals
 }
 
-/// `SOURCE_DATE_EPOCH` from a build argument or an ARG above FROM.
+/// `SOURCE_DATE_EPOCH` in seconds: the argument's number, or what was found for the name in its place. Without the latter
+/// a name is none.
 pub(super) fn epoch(
-    globals: &GlobalArgs,
+    dockerfile: &Dockerfile,
     options: &PlanOptions,
     problems: &mut Vec<Diagnostic>,
 ) -> Option<i64> {
-    let given = options.build_args.get("SOURCE_DATE_EPOCH").cloned();
-    let value = given.or_else(|| globals.lookup("SOURCE_DATE_EPOCH"))?;
-    if value.is_empty() {
-        return None;
+    if let Some(found) = options.epoch {
+        return found;
     }
-    let found = value.parse().ok();
-    if found.is_none() {
-        let span = globals.declared("SOURCE_DATE_EPOCH").unwrap_or_default();
-        let message =
-            format!("`SOURCE_DATE_EPOCH` takes a number of seconds since 1970, found `{value}`");
-        let problem = Diagnostic::error("source-date-epoch", span, message);
-        problems
-            .push(problem.with_help(
-                "rbuild does not take times from a context or a stage; give the number",
-            ));
+    match epoch::source(dockerfile, options) {
+        Ok(Some(EpochSource::Seconds(seconds))) => Some(seconds),
+        Ok(_) => None,
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
     }
-    found
 }

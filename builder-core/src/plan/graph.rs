@@ -223,7 +223,7 @@ pub fn graph(
     let mut problems = Vec::new();
     let globals = global_args(dockerfile, options, true, &mut problems);
     let defaults = global_args(dockerfile, options, false, &mut Vec::new());
-    let epoch = epoch(&globals, options, &mut problems);
+    let epoch = epoch(dockerfile, options, &mut problems);
     let mut graph = StageGraph {
         stages: Vec::new(),
         target: 0,

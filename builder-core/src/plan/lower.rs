@@ -29,6 +29,7 @@ pub(crate) use run::DEFAULT_HOSTNAME;
 use start::{Finished, children, start};
 
 use super::graph::{GraphStage, StageGraph};
+use super::outline::StageArg;
 use super::scope::{self, Scope};
 use super::step::Step;
 use super::{Plan, PlanOptions, PlannedStage, PlannedStep};
@@ -44,6 +45,29 @@ pub fn lower(
     bases: &BTreeMap<usize, ImageConfig>,
     options: &PlanOptions,
 ) -> (Option<Plan>, Vec<Diagnostic>) {
+    lower_stages(file, dockerfile, graph, bases, options, None)
+}
+
+/// The same, and tells the ARG lines of the stages.
+pub(super) fn lower_telling_args(
+    file: &SourceFile,
+    dockerfile: &Dockerfile,
+    graph: &StageGraph,
+    bases: &BTreeMap<usize, ImageConfig>,
+    options: &PlanOptions,
+    args: &mut Vec<StageArg>,
+) -> (Option<Plan>, Vec<Diagnostic>) {
+    lower_stages(file, dockerfile, graph, bases, options, Some(args))
+}
+
+fn lower_stages(
+    file: &SourceFile,
+    dockerfile: &Dockerfile,
+    graph: &StageGraph,
+    bases: &BTreeMap<usize, ImageConfig>,
+    options: &PlanOptions,
+    mut args: Option<&mut Vec<StageArg>>,
+) -> (Option<Plan>, Vec<Diagnostic>) {
     let mut problems = Vec::new();
     let mut done: BTreeMap<usize, Finished> = BTreeMap::new();
     let mut stages = Vec::new();
@@ -55,9 +79,13 @@ pub fn lower(
             continue;
         };
         let mut lowering = Lowering::new(file, dockerfile, graph, options, node, start);
+        lowering.args = args.as_mut().map(|_| Vec::new());
         lowering.stage(dockerfile);
         let steps = number(std::mem::take(&mut lowering.steps), &mut next_id);
         problems.append(&mut lowering.problems);
+        if let Some((all, found)) = args.as_mut().zip(lowering.args.take()) {
+            all.extend(found);
+        }
         if node.index == graph.target {
             target = lowering.config.clone();
             target.config.env = lowering.scope.config_env();
@@ -114,6 +142,8 @@ struct Lowering<'a> {
     problems: Vec<Diagnostic>,
     /// Names that were already warned about in this stage.
     warned: BTreeSet<String>,
+    /// The ARG lines, where they are asked for.
+    args: Option<Vec<StageArg>>,
 }
 
 impl<'a> Lowering<'a> {
@@ -137,6 +167,7 @@ impl<'a> Lowering<'a> {
             steps: Vec::new(),
             problems: Vec::new(),
             warned: BTreeSet::new(),
+            args: None,
         }
     }
 

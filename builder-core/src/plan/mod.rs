@@ -9,11 +9,13 @@
 )]
 
 pub mod config;
+pub mod epoch;
 mod from_line;
 mod globals;
 pub mod graph;
 pub mod ignored;
 pub mod lower;
+pub mod outline;
 pub mod ports;
 pub mod print;
 pub mod reference_text;
@@ -48,6 +50,13 @@ pub struct PlanOptions {
     pub named_contexts: BTreeSet<String>,
     /// `--ignore-syntax`: don't look at the `syntax` directive.
     pub ignore_syntax: bool,
+    /// The seconds that were found for a `SOURCE_DATE_EPOCH` which names its source; the inner none where the source has
+    /// no time.
+    #[allow(
+        clippy::option_option,
+        reason = "not looked for, without a time, and a time are three things"
+    )]
+    pub epoch: Option<Option<i64>>,
 }
 
 impl PlanOptions {
@@ -61,6 +70,16 @@ impl PlanOptions {
             labels: Vec::new(),
             named_contexts: BTreeSet::new(),
             ignore_syntax: false,
+            epoch: None,
+        }
+    }
+
+    /// Puts the seconds that were found in the place of the name that `SOURCE_DATE_EPOCH` was given.
+    pub fn set_epoch(&mut self, found: Option<i64>) {
+        self.epoch = Some(found);
+        if self.build_args.remove(epoch::NAME).is_some() {
+            let seconds = found.map(|seconds| (epoch::NAME.to_owned(), seconds.to_string()));
+            self.build_args.extend(seconds);
         }
     }
 

@@ -320,6 +320,11 @@ impl GlobalArgs {
         self.values.get(name).cloned()
     }
 
+    /// Takes a name's value away.
+    pub fn forget(&mut self, name: &str) {
+        self.values.remove(name);
+    }
+
     /// Where an ARG above FROM declared `name`.
     pub fn declared(&self, name: &str) -> Option<Span> {
         self.declared.get(name).copied()

@@ -1,6 +1,8 @@
 //! The language as people write it: what arrives, from every kind of source, and what is said where nothing can.
 
 mod archives;
+mod calls;
+mod epoch;
 mod git;
 mod messages;
 mod sources;

@@ -14,6 +14,7 @@ use crate::dockerfile::instruction::{
 use crate::dockerfile::word::Word;
 use crate::nearest::nearest;
 use crate::oci::config::{Empty, Healthcheck};
+use crate::plan::outline::StageArg;
 use crate::plan::step::{Step, WorkdirStep};
 use crate::plan::{config, ports};
 use crate::source::{Span, replaced};
@@ -80,6 +81,16 @@ impl Lowering<'_> {
                 .map_or(declaration.name.span, |default| {
                     declaration.name.span.to(default.span)
                 });
+            if let Some(args) = &mut self.args {
+                let given = self.options.build_args.contains_key(name);
+                args.push(StageArg {
+                    stage: self.node.index,
+                    name: name.clone(),
+                    value: value.clone(),
+                    inherited: declaration.default.is_none() && !given,
+                    span,
+                });
+            }
             let warning = self.scope.declare(name, value, place);
             self.problems.extend(warning);
         }
