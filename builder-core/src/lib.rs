@@ -39,6 +39,7 @@
 
 pub mod build;
 pub mod cache;
+pub mod catalog;
 pub mod confined;
 pub mod context;
 pub mod diagnostic;

@@ -105,6 +105,17 @@ pub fn list(store: &Store) -> Result<Vec<Item>> {
     Ok(items)
 }
 
+/// The blobs and layers that steps and exported mounts have: what no name reaches and these do is of use.
+///
+/// # Errors
+/// Those of reading the store.
+pub fn owned(store: &Store) -> Result<Marked> {
+    let (nothing, mut items) = (Marked::default(), Vec::new());
+    let mut owned = steps(store, &nothing, &mut items)?;
+    shared_mounts(store, &nothing, &mut owned, &mut items)?;
+    Ok(owned)
+}
+
 /// Deletes what the options say, and gives it.
 ///
 /// # Errors
@@ -189,17 +200,9 @@ fn steps(store: &Store, tagged: &Marked, items: &mut Vec<Item>) -> Result<Marked
             bytes += std::fs::metadata(&path).map_or(0, |found| found.len());
             paths.push(path);
         }
-        let command = entry
-            .key
-            .parts()
-            .get("command")
-            .or(entry.key.parts().get("destination"));
-        let instruction = entry
-            .key
-            .parts()
-            .get("instruction")
-            .cloned()
-            .unwrap_or_default();
+        let parts = entry.key.parts();
+        let command = parts.get("command").or(parts.get("destination"));
+        let instruction = parts.get("instruction").cloned().unwrap_or_default();
         let command = command.map_or("", |text| text.rsplit('\0').next().unwrap_or_default());
         items.push(Item {
             kind: ItemKind::Step,

@@ -40,6 +40,8 @@ pub struct Collected {
 
 /// Documents larger than this are not walked: 16 MiB, far above any manifest.
 const DOCUMENT_LIMIT: u64 = 16 * 1024 * 1024;
+/// Where the blobs are.
+const BLOB_FOLDERS: [&str; 2] = ["blobs/sha256", "blobs/sha512"];
 /// An index in an index in an index … ends here.
 const DEPTH: u32 = 8;
 
@@ -86,6 +88,34 @@ impl Store {
             mark(self, &entry, DEPTH, &mut marked);
         }
         Ok(marked)
+    }
+
+    /// Adds what a document reaches to what is marked.
+    pub fn reach(&self, document: &Descriptor, marked: &mut Marked) {
+        mark(self, document, DEPTH, marked);
+    }
+
+    /// All blobs, each with its size in bytes, in the order of their digests.
+    pub fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
+        let mut blobs = Vec::new();
+        for folder in BLOB_FOLDERS {
+            for_each_file(&self.root().join(folder), |name, _, size| {
+                blobs.extend(Digest::from_hex(name).map(|digest| (digest, size)));
+                Ok(())
+            })?;
+        }
+        blobs.sort();
+        Ok(blobs)
+    }
+
+    /// Deletes a blob, for who holds the store alone; gives its bytes, none where it wasn't there.
+    pub fn remove_blob(&self, digest: &Digest) -> Result<Option<u64>> {
+        let Some(size) = self.blob_size(digest)? else {
+            return Ok(None);
+        };
+        let path = self.blob_path(digest);
+        std::fs::remove_file(&path).map_err(Error::io("delete", &path))?;
+        Ok(Some(size))
     }
 
     /// Deletes the blobs that no tag reaches, and the files about layers that are gone.
@@ -151,7 +181,7 @@ fn sweep_blobs(
     options: &GcOptions,
     collected: &mut Collected,
 ) -> Result<()> {
-    for folder in ["blobs/sha256", "blobs/sha512"] {
+    for folder in BLOB_FOLDERS {
         for_each_file(&store.root().join(folder), |name, path, size| {
             let Some(digest) = Digest::from_hex(name) else {
                 return Ok(());
