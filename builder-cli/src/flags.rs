@@ -15,13 +15,16 @@
 )]
 
 pub(crate) mod cache;
+pub(crate) mod images;
 pub(crate) mod run;
+mod words;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use cache::{CacheCommand, PruneFlags};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use images::{HistoryFlags, ImagesFlags, InspectFlags, RmiFlags, TagFlags};
 use run::{ModeFlags, RunFlags};
 
 /// Builds OCI images from Dockerfiles: no daemon, no root, no container runtime.
@@ -54,7 +57,15 @@ pub(crate) enum Command {
     /// Delete what the build cache holds, the least recently used first
     Prune(PruneFlags),
     /// List the images in the store
-    Images(StoreFlags),
+    Images(ImagesFlags),
+    /// Give an image of the store further names
+    Tag(TagFlags),
+    /// Remove images from the store
+    Rmi(RmiFlags),
+    /// Print all that is known of images, as JSON
+    Inspect(InspectFlags),
+    /// Print how an image came to be, a line an instruction
+    History(HistoryFlags),
     /// Fetch images from their registries into the store
     Pull(TransferFlags),
     /// Send images of the store to their registries
@@ -363,60 +374,4 @@ pub(crate) struct DockerFlags {
     pub(crate) memory: Option<String>,
 }
 
-/// Puts the word `build` where it was left out: before anything that is no command and asks for no help.
-pub(crate) fn with_command(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
-    let words = [
-        "build",
-        "plan",
-        "check",
-        "images",
-        "pull",
-        "push",
-        "login",
-        "logout",
-        "doctor",
-        "why",
-        "cache",
-        "prune",
-        "completions",
-        "manual",
-        "help",
-        "-h",
-        "--help",
-        "-V",
-        "--version",
-    ];
-    if arguments
-        .get(1)
-        .is_some_and(|first| !words.iter().any(|word| first == word))
-    {
-        arguments.insert(1, OsString::from("build"));
-    }
-    arguments
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn build_may_be_left_out() {
-        let check = |line: &str| {
-            let words = with_command(line.split(' ').map(OsString::from));
-            words.get(1).is_some_and(|word| word == "build")
-        };
-        assert!(check("rbuild -t x ."));
-        assert!(check("rbuild ."));
-        assert!(check("rbuild build ."));
-        assert!(!check("rbuild plan ."));
-        assert!(!check("rbuild --help"));
-        assert!(!check("rbuild"));
-    }
-}
+pub(crate) use words::with_command;

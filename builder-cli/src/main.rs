@@ -8,6 +8,7 @@ mod flags;
 mod network;
 mod render;
 mod request;
+mod template;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,8 +25,12 @@ use flags::{BuildFlags, Cli, Command};
 fn main() -> ExitCode {
     // A build starts this program again to execute RUN.
     builder_core::sandbox::enter_if_asked();
-    let cli = Cli::parse_from(flags::with_command(std::env::args_os()));
     let environment = Environment::read();
+    let arguments = flags::with_command(std::env::args_os(), &environment.directory);
+    let cli = match arguments {
+        Ok(arguments) => Cli::parse_from(arguments),
+        Err(error) => return ExitCode::from(command::report(&error, &environment)),
+    };
     let interrupt = Interrupt::from_flag(catch_signals());
     let run = || run(cli.command, &environment, &interrupt);
     let Ok(status) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) else {
@@ -66,6 +71,14 @@ fn run(command: Command, environment: &Environment, interrupt: &Interrupt) -> Re
         Command::Prune(flags) => command::cache::run(&flags, environment).map(|()| exit_code::DONE),
         Command::Images(flags) => {
             command::images::run(&flags, environment).map(|()| exit_code::DONE)
+        }
+        Command::Tag(flags) => command::tag::run(&flags, environment).map(|()| exit_code::DONE),
+        Command::Rmi(flags) => command::rmi::run(&flags, environment).map(|()| exit_code::DONE),
+        Command::Inspect(flags) => {
+            command::inspect::run(&flags, environment).map(|()| exit_code::DONE)
+        }
+        Command::History(flags) => {
+            command::history::run(&flags, environment).map(|()| exit_code::DONE)
         }
         Command::Pull(flags) => {
             command::transfer::pull(&flags, environment, interrupt).map(|()| exit_code::DONE)

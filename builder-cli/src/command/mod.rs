@@ -5,14 +5,20 @@ pub(crate) mod cache;
 pub(crate) mod call;
 pub(crate) mod check;
 pub(crate) mod doctor;
+pub(crate) mod history;
+mod image_filter;
 pub(crate) mod images;
+pub(crate) mod inspect;
 pub(crate) mod login;
 pub(crate) mod plan;
+pub(crate) mod rmi;
+pub(crate) mod tag;
 pub(crate) mod transfer;
 pub(crate) mod why;
 
 use builder_core::build::request::BuildRequest;
 use builder_core::interrupt::Interrupt;
+use builder_core::platform::Platform;
 use builder_core::store::Store;
 use builder_core::{Error, ErrorKind, Result};
 
@@ -43,6 +49,25 @@ pub(crate) fn prepare(
     let input = Input::read(flags, environment, &store, interrupt)?;
     let request = request::make(flags, environment, input, interrupt)?;
     Ok((store, request))
+}
+
+/// A platform that a flag names; none where it isn't given.
+pub(crate) fn platform(flag: Option<&str>) -> Result<Option<Platform>> {
+    match flag {
+        None => Ok(None),
+        Some("local") => Ok(Some(Platform::host())),
+        Some(text) => text
+            .parse()
+            .map(Some)
+            .map_err(|error| Error::new(ErrorKind::Usage, format!("--platform: {error}"))),
+    }
+}
+
+/// Tells something beside the result, on standard error.
+pub(crate) fn note(message: &str) {
+    use std::io::Write as _;
+    // Who doesn't hear it lacks nothing.
+    let _ = writeln!(std::io::stderr().lock(), "{}", text::shown(message));
 }
 
 /// Prints an error on standard error and gives the exit status.

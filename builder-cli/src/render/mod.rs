@@ -5,6 +5,7 @@ mod lines;
 mod plain;
 pub(crate) mod reasons;
 pub(crate) mod snippet;
+pub(crate) mod table;
 mod terminal;
 pub(crate) mod text;
 

@@ -147,12 +147,10 @@ fn builds_at_once_in_one_store_do_not_disturb_each_other() {
         .map(|number| Image::open(&world.path(format!("out/{number}.tar"))).digest)
         .collect();
     assert!(digests[0] == digests[2] && digests[2] == digests[4] && digests[1] != digests[3]);
-    let listed = world.line("images").exits(0);
-    let mut names: Vec<&str> = listed
-        .text()
-        .lines()
-        .filter_map(|line| line.split('\t').next())
-        .collect();
+    let listed = world
+        .line("images --format {{.Repository}}:{{.Tag}}")
+        .exits(0);
+    let mut names: Vec<&str> = listed.text().lines().collect();
     names.sort_unstable();
     assert_eq!(
         names,

@@ -79,7 +79,9 @@ fn several_tags_are_several_names_of_one_image() {
         })
         .collect();
     assert_eq!(names, ["docker.io/library/one:1", "example.com/two:2"]);
-    let listed = world.line("images").exits(0);
+    let listed = world
+        .line("images --format {{.Repository}}:{{.Tag}}")
+        .exits(0);
     assert!(
         listed.text().contains("one:1") && listed.text().contains("example.com/two:2"),
         "{}",

@@ -12,6 +12,7 @@ mod determinism;
 mod gitlab;
 mod hello;
 mod hostile;
+mod images;
 mod language;
 mod outputs;
 mod program;
