@@ -66,7 +66,16 @@ pub(super) fn explain(text: &Text, keyword: &str, problems: &mut Vec<Diagnostic>
         }));
         return;
     };
-    if let Some((_, comment)) = inline_comment(text, keyword) {
+    if let Some(mark) = ["{{", "{%", "<%"]
+        .iter()
+        .find(|mark| text.as_str().contains(**mark))
+        && !text.as_str().starts_with(mark)
+    {
+        let note = format!("`{mark}` looks like the text of a template");
+        let problem = problems[at].clone().with_note(note);
+        problems[at] = problem.with_help("fill the template in before the build");
+        keep_first_error(problems, at);
+    } else if let Some((_, comment)) = inline_comment(text, keyword) {
         let note = format!("`{comment}` is no comment: it is read as part of the instruction");
         let problem = problems[at].clone().with_note(note);
         problems[at] = problem.with_help("a comment needs a line of its own");
@@ -81,6 +90,20 @@ pub(super) fn explain(text: &Text, keyword: &str, problems: &mut Vec<Diagnostic>
             .with_related(span, "it is here")
             .with_help("replace it by an ordinary blank");
         keep_first_error(problems, at);
+    }
+}
+
+/// What an unknown instruction is that stands indented right below another line: its continuation, whose mark was
+/// forgotten. Below another such line it is no fault of its own.
+pub(super) fn torn_line(problems: &mut Vec<Diagnostic>, first: usize, below_another: bool) {
+    let Some(problem) = problems.get(first) else {
+        return;
+    };
+    if below_another {
+        problems.truncate(first);
+    } else {
+        let help = "if it continues the line above, that line must end in the escape character";
+        problems[first] = problem.clone().with_help(help);
     }
 }
 

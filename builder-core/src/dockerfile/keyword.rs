@@ -240,7 +240,8 @@ fn pairs(line: &Line<'_>, problems: &mut Vec<Diagnostic>) -> Option<(Vec<KeyValu
             let message = format!("expected `name=value`, found `{text}`");
             let problem = Diagnostic::error("key-value", line.text.span(range.clone()), message);
             problems.push(problem.with_help("put a value with blanks in double quotes"));
-            continue;
+            // The words behind are most likely of the same value.
+            return None;
         };
         let key = line.text.word(range.start..range.start + at);
         if key.text.is_empty() {

@@ -7,6 +7,7 @@
     reason = "an error here is a diagnostic, made at most once an instruction"
 )]
 
+mod bodies;
 pub mod directive;
 pub mod duration;
 pub mod expand;

@@ -6,14 +6,15 @@ use crate::diagnostic::Diagnostic;
 use crate::nearest::nearest;
 use crate::source::{SourceFile, Span};
 
+use super::bodies::{effective_keyword, take_heredocs};
 use super::directive::{self, Directives, Frontend};
 use super::flags;
-use super::heredoc::{self, Heredoc, Marker};
+use super::heredoc::Heredoc;
 use super::hints;
 use super::instruction::{FromInstruction, Instruction, InstructionKind, KEYWORDS};
 use super::keyword::{self, Line};
 use super::lines::{Lines, LogicalLine};
-use super::word::{JsonForm, Text, Word, is_blank, json_form};
+use super::word::{Text, Word, is_blank};
 use super::{Dockerfile, Stage};
 
 pub(crate) use super::keyword_files::is_script;
@@ -41,63 +42,106 @@ pub fn parse_with(file: &SourceFile, options: &ParseOptions) -> (Dockerfile, Vec
         problems.extend(foreign_syntax(&directives, options));
     }
     let mut lines = Lines::new(&file.text, position, directives.escape);
-    let escape = directives.escape;
-    let mut dockerfile = Dockerfile {
-        directives,
-        ..Dockerfile::default()
+    let mut reading = Reading {
+        file,
+        dockerfile: Dockerfile {
+            directives,
+            ..Dockerfile::default()
+        },
+        problems,
+        end: position,
+        torn: false,
     };
     let mut seen = false;
     while let Some(line) = lines.next_line() {
         seen = true;
-        for blank in &line.empty_lines {
-            dockerfile
-                .style
-                .empty_continuations
-                .push((*blank, line.span));
-        }
-        let first = problems.len();
-        let (span, keyword) = (line.span, line.text.span(0..keyword_end(&line.text)));
-        let heredocs = take_heredocs(&mut lines, &line, escape, &mut problems);
-        for hidden in &line.hidden {
-            let text = file.slice(*hidden);
-            problems.extend(hints::hidden_behind_mark(text, hidden.start));
-        }
-        let (text, word) = (
-            line.text.clone(),
-            effective_keyword(&line.text).to_ascii_uppercase(),
-        );
-        let odd = hints::odd_bytes(&text, &word, &heredocs);
-        let mut found = match odd {
-            Some(problem) => {
-                problems.push(problem);
-                None
-            }
-            None => instruction(line, heredocs, escape, &mut problems),
-        };
-        hints::explain(&text, &word, &mut problems, first);
-        if word == "EXPOSE" && problems.iter().skip(first).any(Diagnostic::is_error) {
-            found = None;
-        }
-        if found.is_none() && dockerfile.stages.is_empty() && !word_is_known(&word) {
-            // Most likely a FROM that is spelt wrong: one mistake, one error.
-            found = Some(stand_in(text.span(0..keyword_end(&text)), span));
-        }
-        for problem in problems.iter_mut().skip(first) {
-            super::blame_line(&file.text, span, keyword, problem);
-        }
-        if let Some(instruction) = found {
-            place(&mut dockerfile, instruction, &mut problems);
-        }
-        if hints::other_language(text.as_str()).is_some() {
-            // It goes on like that.
+        if !reading.line(line, &mut lines) {
             break;
         }
     }
+    let Reading {
+        dockerfile,
+        mut problems,
+        ..
+    } = reading;
     let broken = problems.iter().any(Diagnostic::is_error);
     if dockerfile.stages.is_empty() && !broken {
         problems.push(no_stage(seen, &file.text));
     }
     (dockerfile, problems)
+}
+
+/// A file while it is read.
+struct Reading<'f> {
+    file: &'f SourceFile,
+    dockerfile: Dockerfile,
+    problems: Vec<Diagnostic>,
+    /// Where the last line ended.
+    end: usize,
+    /// Whether it began with no instruction.
+    torn: bool,
+}
+
+impl Reading<'_> {
+    /// Reads one instruction; false where what follows is no Dockerfile either.
+    fn line(&mut self, line: LogicalLine, lines: &mut Lines<'_>) -> bool {
+        let escape = self.dockerfile.directives.escape;
+        let indented = is_indented_below(&self.file.text, self.end, line.span.start);
+        self.end = line.span.end;
+        let blanks = line.empty_lines.iter().map(|blank| (*blank, line.span));
+        self.dockerfile.style.empty_continuations.extend(blanks);
+        let first = self.problems.len();
+        let (span, keyword) = (line.span, line.text.span(0..keyword_end(&line.text)));
+        let heredocs = take_heredocs(lines, &line, escape, &mut self.problems);
+        for hidden in &line.hidden {
+            let text = self.file.slice(*hidden);
+            let problem = hints::hidden_behind_mark(text, hidden.start);
+            self.problems.extend(problem);
+        }
+        let text = line.text.clone();
+        let word = effective_keyword(&text).to_ascii_uppercase();
+        let found = match hints::odd_bytes(&text, &word, &heredocs) {
+            Some(problem) => {
+                self.problems.push(problem);
+                None
+            }
+            None => instruction(line, heredocs, escape, &mut self.problems),
+        };
+        let found = self.explain(found, &text, &word, first, indented);
+        for problem in self.problems.iter_mut().skip(first) {
+            super::blame_line(&self.file.text, span, keyword, problem);
+        }
+        if let Some(instruction) = found.or_else(|| self.meant_as_from(&text, &word, span)) {
+            place(&mut self.dockerfile, instruction, &mut self.problems);
+        }
+        hints::other_language(text.as_str()).is_none()
+    }
+
+    /// Makes one error of one fault.
+    fn explain(
+        &mut self,
+        found: Option<Instruction>,
+        text: &Text,
+        word: &str,
+        first: usize,
+        indented: bool,
+    ) -> Option<Instruction> {
+        hints::explain(text, word, &mut self.problems, first);
+        let unknown = found.is_none() && !word_is_known(word);
+        if unknown && indented && hints::other_language(text.as_str()).is_none() {
+            hints::torn_line(&mut self.problems, first, self.torn);
+        }
+        self.torn = unknown;
+        let mut own = self.problems.iter().skip(first);
+        let broken_ports = word == "EXPOSE" && own.any(Diagnostic::is_error);
+        found.filter(|_| !broken_ports)
+    }
+
+    /// Most likely a FROM that is spelt wrong: one mistake, one error.
+    fn meant_as_from(&self, text: &Text, word: &str, span: Span) -> Option<Instruction> {
+        let none_yet = self.dockerfile.stages.is_empty() && !word_is_known(word);
+        none_yet.then(|| stand_in(text.span(0..keyword_end(text)), span))
+    }
 }
 
 /// Reads one trigger, as ONBUILD stores it in an image. Every place in it is `at`, the FROM line that runs it.
@@ -202,91 +246,19 @@ fn place(dockerfile: &mut Dockerfile, instruction: Instruction, problems: &mut V
     }
 }
 
+/// Whether a line that begins at `start` is indented, and the next one behind the line that ends at `end`.
+fn is_indented_below(text: &str, end: usize, start: usize) -> bool {
+    let between = text.get(end..start).unwrap_or_default();
+    let indent = between
+        .trim_start_matches(is_blank)
+        .trim_start_matches('\r');
+    let indent = indent.strip_prefix('\n').unwrap_or_default();
+    !indent.is_empty() && indent.chars().all(is_blank)
+}
+
 /// The bytes of the keyword, and where the rest starts.
 fn keyword_end(text: &Text) -> usize {
     text.as_str().find(is_blank).unwrap_or(text.as_str().len())
-}
-
-/// Whether the line may hold heredocs: COPY, ADD, RUN, not in JSON form, also as a trigger.
-fn holds_heredocs(text: &Text, start: usize, escape: char) -> bool {
-    let end = text.as_str().len();
-    let rest = text.slice(start..end);
-    let word_end = start + rest.find(is_blank).unwrap_or(rest.len());
-    let word = text.slice(start..word_end).to_ascii_uppercase();
-    let arguments = text.trim(word_end..end);
-    match word.as_str() {
-        "ONBUILD" => !arguments.is_empty() && holds_heredocs(text, arguments.start, escape),
-        "RUN" | "COPY" | "ADD" => {
-            let (_, rest) = flags::split(text, arguments, escape);
-            json_form(text, rest..end) == JsonForm::No
-        }
-        _ => false,
-    }
-}
-
-fn take_heredocs(
-    lines: &mut Lines<'_>,
-    line: &LogicalLine,
-    escape: char,
-    problems: &mut Vec<Diagnostic>,
-) -> Vec<Heredoc> {
-    if !line.text.as_str().contains("<<") || !holds_heredocs(&line.text, 0, escape) {
-        return Vec::new();
-    }
-    let run = effective_keyword(&line.text).eq_ignore_ascii_case("RUN");
-    let mut heredocs = Vec::new();
-    for marker in heredoc::markers(&line.text) {
-        if let Some(heredoc) = lines.take_heredoc(&marker) {
-            if marker.loose && !run {
-                problems.push(blank_in_marker(&line.text, &marker));
-            }
-            heredocs.push(heredoc);
-        } else if marker.loose {
-            // In RUN it is a shell's own business: `$((1 << 4))`.
-            problems.extend((!run).then(|| blank_in_marker(&line.text, &marker)));
-        } else {
-            let message = format!("the heredoc `{}` has no end", marker.name);
-            let problem = Diagnostic::error("heredoc-unterminated", marker.span, message);
-            problems.push(problem.with_help(format!(
-                "end it with a line that holds only `{}`",
-                marker.name
-            )));
-            // What follows is most likely the body: reading it as instructions would only make noise.
-            while lines.next_line().is_some() {}
-        }
-    }
-    heredocs
-}
-
-/// The keyword of a line, or of the trigger in it.
-fn effective_keyword(text: &Text) -> &str {
-    let mut words = text
-        .as_str()
-        .split(is_blank)
-        .filter(|word| !word.is_empty());
-    let first = words.next().unwrap_or_default();
-    if first.eq_ignore_ascii_case("ONBUILD") {
-        words.next().unwrap_or_default()
-    } else {
-        first
-    }
-}
-
-/// Reports `<< EOF` in COPY and ADD, where it is no marker. Its body is taken all the same, so that it isn't read as
-/// instructions.
-fn blank_in_marker(text: &Text, marker: &Marker) -> Diagnostic {
-    let written = text.slice(marker.range.clone());
-    let joined: String = written.split_whitespace().collect();
-    let (mark, _) = joined.split_at(
-        joined
-            .find(|c: char| !matches!(c, '<' | '-' | '0'..='9'))
-            .unwrap_or(0),
-    );
-    let message = format!(
-        "a blank stands between `{mark}` and `{}`, so this is no heredoc",
-        marker.name
-    );
-    Diagnostic::error("heredoc-blank", marker.span, message).with_help(format!("write `{joined}`"))
 }
 
 fn instruction(

@@ -61,6 +61,19 @@ fn a_message_names_the_cause_and_the_remedy() {
             3,
             &["`scratch` holds nothing"],
         ),
+        (
+            "FROM {{ base }} AS x\n",
+            3,
+            &[
+                "`{{` looks like the text of a template",
+                "fill the template in",
+            ],
+        ),
+        (
+            "FROM scratch\nLABEL a=b\n  c=d\n",
+            3,
+            &["`c=d`", "must end in the escape character"],
+        ),
     ] {
         let world = with(lines);
         let outcome = world.line("-t a --pull=never @/context").exits(status);
@@ -91,6 +104,23 @@ fn one_fault_is_one_error() {
             "FROM scratch\nEXPOSE 80 # http and more\n",
             "1 error, 0 warnings",
         ),
+        (
+            "FROM scratch\nLABEL a=b\n  c=d\n  e=f\nUSER x\n",
+            "1 error, 0 warnings",
+        ),
+        (
+            "FROM scratch\nRUM a &&\n\tb &&\n\tc\n",
+            "1 error, 0 warnings",
+        ),
+        (
+            "FROM scratch\nRUM a\nRUM b\n\n  c\n",
+            "3 errors, 0 warnings",
+        ),
+        (
+            "FROM scratch\nENV A=big wide world\n",
+            "1 error, 0 warnings",
+        ),
+        ("FROM {{ base }}\nENV A={{ a }} b\n", "2 errors, 0 warnings"),
         (
             "FROM scratch\nENV\u{a0}A=1\nRUN a && \\\u{a0}\n  b\n",
             "2 errors, 0 warnings",
