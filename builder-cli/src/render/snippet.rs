@@ -182,8 +182,9 @@ fn draw<'a>(
     for note in notes {
         group = group.element(Level::NOTE.with_name(None::<&str>).message(note));
     }
-    text::shown(&match help {
+    let drawn = match help {
         Some(help) => renderer.render(&[group.element(Level::HELP.message(help))]),
         None => renderer.render(&[group]),
-    })
+    };
+    text::shown(&text::without_passwords(&drawn))
 }

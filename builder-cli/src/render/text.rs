@@ -27,7 +27,29 @@ pub(crate) fn shown(text: &str) -> String {
     out
 }
 
-/// The same for bytes that may be no text.
+/// A text with a star for each character of a password in a URL: `https://me:****@host/`.
+pub(crate) fn without_passwords(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        out.push_str(before);
+        let ends = |c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'' | '`');
+        let authority = &after[..after.find(ends).unwrap_or(after.len())];
+        rest = after;
+        let user = authority.rfind('@').map(|end| &authority[..end]);
+        if let Some((name, password)) = user.and_then(|user| user.split_once(':')) {
+            out.push_str(name);
+            out.push(':');
+            out.extend(password.chars().map(|_| '*'));
+            rest = &after[name.len() + 1 + password.len()..];
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// A text as [`shown`], of bytes that may be no text.
 pub(crate) fn shown_bytes(bytes: &[u8]) -> String {
     let mut out = String::new();
     for chunk in bytes.utf8_chunks() {
@@ -141,6 +163,21 @@ impl Perform for Screen {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passwords_are_starred() {
+        for (text, expected) in [
+            (
+                "ADD https://me:se\u{e9}@h/r.git /x",
+                "ADD https://me:***@h/r.git /x",
+            ),
+            ("https://me:a@b:c@h", "https://me:*****@h"),
+            ("git://h:1/a@b, http://u:p@h", "git://h:1/a@b, http://u:*@h"),
+            ("https://me@h ://:x@ ://", "https://me@h ://:*@ ://"),
+        ] {
+            assert_eq!(without_passwords(text), expected);
+        }
+    }
 
     #[test]
     fn only_text_and_colour_reach_a_terminal() {

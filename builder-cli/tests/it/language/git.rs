@@ -1,6 +1,7 @@
 //! Repositories: what `.git` answers in the image, and submodules.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use test_support::tools::{require, run, try_run};
@@ -193,4 +194,71 @@ fn relative_submodules_are_those_beside_the_repository() {
     let line = format!("-t a --build-context r={bad}?submodules=0 @/context");
     world.write("context/Dockerfile", "FROM scratch\nCOPY --from=r . /x\n");
     world.line(&line).exits(0);
+}
+
+/// A server of HTTP that knows nothing: what it is asked for is not there.
+fn nobody() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    address.to_string()
+}
+
+#[test]
+fn a_password_in_a_url_is_never_shown() {
+    if require("git").is_none() {
+        return;
+    }
+    let world = world();
+    let url = format!("http://me:hunter2@{}/r.git", nobody());
+    for (line, dockerfile) in [
+        ("@/context", format!("FROM scratch\nADD {url}#main /x\n")),
+        ("@/context", format!("FROM scratch\nADD {url}?what=1 /x\n")),
+        (
+            "@/context",
+            format!("FROM scratch\nADD --keep-git-dir={url} x /x\n"),
+        ),
+        (&*url, String::new()),
+        (
+            &*format!("--build-context base={url} @/context"),
+            "FROM base\n".to_owned(),
+        ),
+        (
+            "--build-arg SOURCE_DATE_EPOCH=s @/context",
+            format!("FROM scratch AS s\nADD {url} /\n"),
+        ),
+    ] {
+        world.write("context/Dockerfile", &dockerfile);
+        for progress in ["plain", "json"] {
+            let outcome = world.line(&format!("-t a --progress {progress} {line}"));
+            assert_ne!(outcome.status, 0, "{line}");
+            let said = outcome.stderr.clone() + outcome.text();
+            assert!(!said.contains("hunter2"), "{line}: {said}");
+        }
+        for question in ["plan", "why", "check"] {
+            let outcome = world.line(&format!("{question} {line}"));
+            let said = outcome.stderr.clone() + outcome.text();
+            assert!(!said.contains("hunter2"), "{question} {line}: {said}");
+        }
+    }
+    assert!(!holds(&world.path("home"), "hunter2"));
+}
+
+/// Whether a file below a directory holds a text.
+fn holds(directory: &Path, text: &str) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).any(|path| {
+        if path.is_dir() && !path.is_symlink() {
+            return holds(&path, text);
+        }
+        let bytes = fs::read(&path).unwrap_or_default();
+        bytes
+            .windows(text.len())
+            .any(|part| part == text.as_bytes())
+    })
 }
