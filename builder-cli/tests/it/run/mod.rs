@@ -3,6 +3,7 @@
 mod caches;
 mod container;
 mod debian;
+mod identity;
 mod isolation;
 mod jail;
 mod keys;
@@ -109,6 +110,16 @@ impl Way {
     /// Whether RUN is executed by a chroot.
     pub(crate) fn is_chroot(self) -> bool {
         self == CHROOT
+    }
+
+    /// Whether ids are real.
+    pub(crate) fn has_all_ids(self) -> bool {
+        !self.ordinary && (self == RANGE || self.is_chroot())
+    }
+
+    /// Whether the host's name is the command's own.
+    pub(crate) fn has_own_host_name(self) -> bool {
+        self.flags.contains("userns")
     }
 
     /// Whether a command can have a network of its own.

@@ -187,15 +187,22 @@ fn bring_up_to_date(input: &RunInput<'_, '_>, mut directory: Directory) -> Resul
         let message = "a stage lost a layer between two steps";
         return Err(Error::new(ErrorKind::Internal, message));
     };
+    let root = directory.folder.path().join("root");
+    let table = &mut directory.table;
     if !new.is_empty() {
-        let root = directory.folder.path().join("root");
-        let table = &mut directory.table;
         with_layouts(input, &mut |layouts| {
-            layouts.apply(below, new, &root, table)
+            layouts.apply(below, new, &root, &mut *table)
         })?;
         directory.snapshot = Snapshot::take(input.shared.store, &root)?;
         directory.applied = input.layers.len();
     }
+    // A layer says of the root what was changed of it, and nothing of its time alone.
+    rootfs::prepare_upper(
+        &root,
+        input.runner.encoding(),
+        &mut directory.table,
+        input.base,
+    )?;
     Ok(directory)
 }
 

@@ -6,6 +6,7 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, Result, read};
 
 use crate::sandbox::supervisor::acting::RealIds;
+use crate::sandbox::supervisor::identity::{Credentials, Ids};
 
 /// What a process is, from its `status` file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,38 @@ impl Status {
     }
 }
 
+/// The process, or the thread of one, whose `status` file a path is.
+pub(super) fn status_of(path: &str) -> Option<u32> {
+    let rest = path.strip_prefix("/proc/")?.strip_suffix("/status")?;
+    let mut names = rest.rsplit("/task/");
+    let number = names.next()?.parse().ok()?;
+    let process = names.next().map(str::parse::<u32>);
+    (process.is_none_or(|process| process.is_ok()) && names.next().is_none()).then_some(number)
+}
+
+/// A `status` file with the ids that a process plays.
+pub(super) fn status_with(text: &str, credentials: &Credentials) -> String {
+    let four = |ids: &Ids| {
+        let Ids {
+            real,
+            effective,
+            saved,
+            file,
+        } = ids;
+        format!("{real}\t{effective}\t{saved}\t{file}")
+    };
+    let line = |line: &str| match line.split_once(':').map(|(name, _)| name) {
+        Some("Uid") => format!("Uid:\t{}\n", four(&credentials.user)),
+        Some("Gid") => format!("Gid:\t{}\n", four(&credentials.group)),
+        Some("Groups") => {
+            let groups = credentials.groups.iter().map(|group| format!("{group} "));
+            format!("Groups:\t{}\n", groups.collect::<String>())
+        }
+        _ => line.to_owned(),
+    };
+    text.split_inclusive('\n').map(line).collect()
+}
+
 /// More ancestors than any process has that is worth a look.
 const DEPTH: usize = 64;
 
@@ -94,6 +127,7 @@ pub(super) fn read_small(proc: BorrowedFd<'_>, path: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::supervisor::identity::Identity;
 
     #[test]
     fn a_status_is_read() {
@@ -108,5 +142,28 @@ mod tests {
         };
         assert_eq!(Status::parse(text), Some(expected));
         assert_eq!(Status::parse("Tgid:\tx\n"), None);
+    }
+
+    #[test]
+    fn a_status_shows_the_ids_that_are_played() {
+        for (path, expected) in [
+            ("/proc/12/status", Some(12)),
+            ("/proc/12/task/13/status", Some(13)),
+            ("/proc/12/task/13/task/14/status", None),
+            ("/proc/net/status", None),
+            ("/proc/12/stat", None),
+        ] {
+            assert_eq!(status_of(path), expected, "{path}");
+        }
+        let played = Credentials::new(&Identity {
+            uid: 5,
+            gid: 6,
+            groups: vec![6, 10],
+        });
+        let text = "Name:\tUid: x\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nGroups:\t \nVmPeak:\t1 kB\n";
+        assert_eq!(
+            status_with(text, &played),
+            "Name:\tUid: x\nUid:\t5\t5\t5\t5\nGid:\t6\t6\t6\t6\nGroups:\t6 10 \nVmPeak:\t1 kB\n"
+        );
     }
 }

@@ -17,6 +17,7 @@ use crate::sandbox::supervisor::paths::permission::{READ, WRITE, may, reads_and_
 use crate::sandbox::supervisor::paths::trees::reopen;
 use crate::sandbox::supervisor::paths::walk::{End, Found};
 use crate::sandbox::supervisor::paths::{Server, text_file};
+use crate::sandbox::supervisor::procfs::{status_of, status_with};
 use crate::sandbox::supervisor::{Reply, Result};
 
 /// A file that came in between looking and making is looked at again, so often.
@@ -230,11 +231,17 @@ impl Server {
         }
         let file = reopen(object, wanted.flags | OFlags::NONBLOCK)?;
         caller.check()?;
+        let read = |file| std::io::read_to_string(std::fs::File::from(file));
         if tells_paths(text) {
-            let text = std::io::read_to_string(std::fs::File::from(file));
-            let text = text.map_err(|_| Errno::IO)?;
+            let text = read(file).map_err(|_| Errno::IO)?;
             let text = self.trees.translate(text.as_bytes());
             return hand_over(text_file(&text)?, wanted.flags);
+        }
+        if let Some(process) = status_of(text).filter(|process| self.is_ours(caller, *process)) {
+            let text = read(file).map_err(|_| Errno::IO)?;
+            let credentials = self.keeper.processes.of(caller.proc, process);
+            let text = status_with(&text, &credentials);
+            return hand_over(text_file(text.as_bytes())?, wanted.flags);
         }
         if text == "/dev/ptmx" {
             // Terminals of others are nobody's business.
