@@ -12,7 +12,8 @@ use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::for_message;
 use crate::image::base::{self, Base};
-use crate::image::layout_source::LayoutSource;
+use crate::image::layout_source;
+use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, MediaType};
 use crate::plan::step::StageBase;
 use crate::platform::Platform;
@@ -109,7 +110,11 @@ impl<'a> Images<'a> {
                 if let Some(base) = self.found.get(&key) {
                     return Ok(Found::Image(Box::new(base.clone())));
                 }
-                let manifest = LayoutSource::open(path)?.import(self.store, wanted, platform)?;
+                let never = Interrupt::default();
+                let remote = self.remote.as_ref();
+                let interrupt = remote.map_or(&never, |remote| remote.interrupt);
+                let manifest =
+                    layout_source::import(self.store, path, wanted, platform, interrupt)?;
                 let base =
                     base::load(self.store, &path.display().to_string(), &manifest, platform)?;
                 self.found.insert(key, base.clone());

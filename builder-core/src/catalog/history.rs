@@ -1,9 +1,8 @@
 //! How an image came to be: a line an instruction, with the layer that it made.
 
-use super::manifest_of;
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::image::base::{MAX_DOCUMENT_BYTES, load};
+use crate::image::base::{MAX_DOCUMENT_BYTES, load, manifest_of};
 use crate::oci::Descriptor;
 use crate::platform::Platform;
 use crate::store::Store;

@@ -6,9 +6,8 @@
 use serde_json::{Map, Value, json};
 
 use super::find::{Found, familiar};
-use super::manifest_of;
 use crate::error::Result;
-use crate::image::base::{MAX_DOCUMENT_BYTES, load};
+use crate::image::base::{MAX_DOCUMENT_BYTES, load, manifest_of};
 use crate::oci::config::RunConfig;
 use crate::oci::{Descriptor, ImageIndex, ImageManifest};
 use crate::platform::Platform;

@@ -15,50 +15,7 @@ pub use remove::{Removed, free, remove};
 pub use summary::{Summary, Unnamed, list, unnamed};
 
 use crate::digest::Digest;
-use crate::error::{Error, ErrorKind, Result};
-use crate::image::base::{MAX_DOCUMENT_BYTES, choose_manifest};
-use crate::oci::{Descriptor, ImageIndex};
-use crate::platform::Platform;
-use crate::store::Store;
-
-/// The manifest of one platform: `descriptor` itself, or of an index the one for `wanted`. Without a wish it is this
-/// machine's, or else the first whose manifest is in the store.
-///
-/// # Errors
-/// [`ErrorKind::BaseImage`] where no manifest fits; those of reading the store.
-pub fn manifest_of(
-    store: &Store,
-    name: &str,
-    descriptor: &Descriptor,
-    wanted: Option<&Platform>,
-) -> Result<Descriptor> {
-    if !descriptor.media_type.is_index() {
-        return Ok(descriptor.clone());
-    }
-    let bytes = store.read_document(descriptor, MAX_DOCUMENT_BYTES)?;
-    let index = ImageIndex::from_bytes(name, &bytes)?;
-    let host = Platform::host();
-    let chosen = choose_manifest(&index, name, wanted.unwrap_or(&host), &mut |document| {
-        if store.contains(&document.digest)? {
-            return Ok(Some(store.read_document(document, MAX_DOCUMENT_BYTES)?));
-        }
-        Ok(None)
-    });
-    if wanted.is_some() {
-        return chosen;
-    }
-    if let Ok(chosen) = &chosen
-        && store.contains(&chosen.digest)?
-    {
-        return Ok(chosen.clone());
-    }
-    for one in &index.manifests {
-        if one.media_type.is_manifest() && store.contains(&one.digest)? {
-            return Ok(one.clone());
-        }
-    }
-    chosen
-}
+use crate::error::{Error, ErrorKind};
 
 /// What an image in the store is called in messages where it has no name.
 fn short(digest: &Digest) -> String {

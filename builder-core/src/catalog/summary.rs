@@ -5,10 +5,9 @@ use std::io::Read as _;
 
 use serde::Deserialize;
 
-use super::manifest_of;
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::image::base::MAX_DOCUMENT_BYTES;
+use crate::image::base::{MAX_DOCUMENT_BYTES, manifest_of};
 use crate::oci::{Descriptor, ImageIndex, ImageManifest, MediaType};
 use crate::store::Store;
 use crate::timestamp::Timestamp;

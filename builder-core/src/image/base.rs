@@ -108,3 +108,42 @@ pub fn choose_manifest(
             .with_help("choose one of them with `--platform`")
     })
 }
+
+/// The manifest of one platform: `descriptor` itself, or of an index the one for `wanted`. Without a wish it is this
+/// machine's, or else the first whose manifest is in the store.
+///
+/// # Errors
+/// [`ErrorKind::BaseImage`] where no manifest fits; those of reading the store.
+pub fn manifest_of(
+    store: &Store,
+    name: &str,
+    descriptor: &Descriptor,
+    wanted: Option<&Platform>,
+) -> Result<Descriptor> {
+    if !descriptor.media_type.is_index() {
+        return Ok(descriptor.clone());
+    }
+    let bytes = store.read_document(descriptor, MAX_DOCUMENT_BYTES)?;
+    let index = ImageIndex::from_bytes(name, &bytes)?;
+    let host = Platform::host();
+    let chosen = choose_manifest(&index, name, wanted.unwrap_or(&host), &mut |document| {
+        if store.contains(&document.digest)? {
+            return Ok(Some(store.read_document(document, MAX_DOCUMENT_BYTES)?));
+        }
+        Ok(None)
+    });
+    if wanted.is_some() {
+        return chosen;
+    }
+    if let Ok(chosen) = &chosen
+        && store.contains(&chosen.digest)?
+    {
+        return Ok(chosen.clone());
+    }
+    for one in &index.manifests {
+        if one.media_type.is_manifest() && store.contains(&one.digest)? {
+            return Ok(one.clone());
+        }
+    }
+    chosen
+}

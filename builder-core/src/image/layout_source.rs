@@ -3,37 +3,30 @@
 //! Follows the OCI image layout specification. Everything an image needs is copied into the store, verified on the
 //! way; the layout itself is only read.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-
-use rustix::fs::{Mode, OFlags};
+use std::path::Path;
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::base::{MAX_DOCUMENT_BYTES, choose_manifest};
-use crate::layer::archive::Section;
+use crate::image::members::Members;
+use crate::interrupt::Interrupt;
 use crate::oci::choose::choose;
 use crate::oci::descriptor::{Descriptor, IMAGE_NAME, REF_NAME};
 use crate::oci::index::ImageIndex;
 use crate::oci::manifest::ImageManifest;
 use crate::platform::Platform;
+use crate::reference::Reference;
 use crate::store::Store;
 
 /// A layout, opened for reading.
 #[derive(Debug)]
-pub struct LayoutSource {
-    path: PathBuf,
-    place: Place,
+pub struct LayoutSource<'m> {
+    members: &'m Members,
+    index: ImageIndex,
 }
 
-#[derive(Debug)]
-enum Place {
-    Directory,
-    /// The tarball, and the offset and size of each regular file in it.
-    Tarball(File, BTreeMap<Vec<u8>, (u64, u64)>),
-}
+/// An index in an index in an index ends here.
+const MAX_DEPTH: u32 = 8;
 
 /// Which image of a layout: by tag or full name, by digest, or the only one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,34 +37,27 @@ pub struct Wanted {
     pub digest: Option<Digest>,
 }
 
-impl LayoutSource {
-    /// Opens a directory or a tarball.
+impl<'m> LayoutSource<'m> {
+    /// Reads the index of a layout.
     ///
     /// # Errors
-    /// [`ErrorKind::BaseImage`] where it is missing, or holds no `index.json`.
-    pub fn open(path: &Path) -> Result<Self> {
-        let problem = |error: io::Error| unreadable(path, error);
-        let place = if std::fs::metadata(path).map_err(problem)?.is_dir() {
-            Place::Directory
-        } else {
-            let file = open_file(path).map_err(problem)?;
-            let members = members(&file).map_err(problem)?;
-            Place::Tarball(file, members)
-        };
-        let source = Self {
-            path: path.to_owned(),
-            place,
-        };
-        if source.open_member("index.json").is_err() {
-            let message = format!(
-                "`{}` is no OCI image layout: it has no `index.json`",
-                path.display()
-            );
+    /// [`ErrorKind::BaseImage`] where there is no `index.json`, or one that can't be read.
+    pub fn new(store: &Store, members: &'m Members) -> Result<Self> {
+        let name = members.name();
+        if !members.has("index.json") {
+            let message = format!("`{name}` is no OCI image layout: it has no `index.json`");
             return Err(Error::new(ErrorKind::BaseImage, message).with_help(
                 "name the directory or the tarball that holds `oci-layout` and `index.json`",
             ));
         }
-        Ok(source)
+        let bytes = members.read(store, "index.json")?;
+        let index = ImageIndex::from_bytes(&format!("`index.json` of `{name}`"), &bytes)?;
+        Ok(Self { members, index })
+    }
+
+    /// The entries of its index.
+    pub fn entries(&self) -> &[Descriptor] {
+        &self.index.manifests
     }
 
     /// Copies the wanted image for `platform` into the store and returns its manifest.
@@ -85,51 +71,104 @@ impl LayoutSource {
         wanted: &Wanted,
         platform: &Platform,
     ) -> Result<Descriptor> {
-        let name = self.path.display().to_string();
-        let index = ImageIndex::from_bytes(&name, &self.read_member("index.json")?)?;
-        let mut here = self.find(store, &index, wanted, platform)?;
-        self.copy_blob(store, &here)?;
+        let name = self.members.name();
+        let mut here = self.find(store, wanted, platform)?;
+        self.members.copy_blob(store, &here)?;
         if here.media_type.is_index() {
             let bytes = store.read_document(&here, MAX_DOCUMENT_BYTES)?;
-            let index = ImageIndex::from_bytes(&name, &bytes)?;
-            here = choose_manifest(&index, &name, platform, &mut |document| {
+            let index = ImageIndex::from_bytes(name, &bytes)?;
+            here = choose_manifest(&index, name, platform, &mut |document| {
                 // What the layout lacks is no candidate.
                 Ok(self.copied_document(store, document).ok())
             })?;
-            self.copy_blob(store, &here)?;
+            self.members.copy_blob(store, &here)?;
         }
         let bytes = store.read_document(&here, MAX_DOCUMENT_BYTES)?;
-        let manifest = ImageManifest::from_bytes(&name, &bytes)?;
+        let manifest = ImageManifest::from_bytes(name, &bytes)?;
         for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
-            self.copy_blob(store, blob)?;
+            self.members.copy_blob(store, blob)?;
         }
         Ok(here)
     }
 
+    /// The entry that is wanted as it stands there, an index with all its platforms; where several fit that are one image
+    /// each, the one for this machine.
+    ///
+    /// # Errors
+    /// As [`Self::import`].
+    pub fn entry(&self, store: &Store, wanted: &Wanted) -> Result<Descriptor> {
+        self.find(store, wanted, &Platform::host())
+    }
+
+    /// Copies all that an entry of the index reaches into the store. Of an index, images that the layout doesn't hold are
+    /// left out; one that it holds in part is an error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BaseImage`] where nothing, or not all of an image, is there; [`ErrorKind::Store`] for what is not
+    /// what its digest says.
+    pub fn import_whole(&self, store: &Store, entry: &Descriptor) -> Result<()> {
+        let images = self.copy_tree(store, entry, MAX_DEPTH)?;
+        if images == 0 {
+            let message = format!(
+                "`{}` holds no image of `{}`",
+                self.members.name(),
+                entry.digest
+            );
+            return Err(Error::new(ErrorKind::BaseImage, message)
+                .with_help("the archive is incomplete; make it again"));
+        }
+        Ok(())
+    }
+
+    /// Gives how many images were copied.
+    fn copy_tree(&self, store: &Store, document: &Descriptor, depth: u32) -> Result<usize> {
+        self.members.copy_blob(store, document)?;
+        if document.size > MAX_DOCUMENT_BYTES || depth == 0 {
+            return Ok(0);
+        }
+        let bytes = store.read_document(document, MAX_DOCUMENT_BYTES)?;
+        let name = self.members.name();
+        if document.media_type.is_index() {
+            let mut images = 0;
+            for one in ImageIndex::from_bytes(name, &bytes)?.manifests {
+                if self.members.has(&one.digest.path()) || store.contains(&one.digest)? {
+                    images += self.copy_tree(store, &one, depth - 1)?;
+                }
+            }
+            return Ok(images);
+        }
+        let manifest = ImageManifest::from_bytes(name, &bytes)?;
+        for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+            let elsewhere = blob.urls.as_ref().is_some_and(|urls| !urls.is_empty());
+            if elsewhere && !self.members.has(&blob.digest.path()) {
+                // What may not be handed on is in no archive, and says where it is.
+                continue;
+            }
+            self.members.copy_blob(store, blob)?;
+        }
+        Ok(1)
+    }
+
     fn copied_document(&self, store: &Store, document: &Descriptor) -> Result<Vec<u8>> {
-        self.copy_blob(store, document)?;
+        self.members.copy_blob(store, document)?;
         Ok(store.read_document(document, MAX_DOCUMENT_BYTES)?)
     }
 
-    fn find(
-        &self,
-        store: &Store,
-        index: &ImageIndex,
-        wanted: &Wanted,
-        platform: &Platform,
-    ) -> Result<Descriptor> {
+    fn find(&self, store: &Store, wanted: &Wanted, platform: &Platform) -> Result<Descriptor> {
         let fits = |descriptor: &&Descriptor| {
             let named = |name: &String| {
-                [REF_NAME, IMAGE_NAME]
-                    .iter()
-                    .any(|key| descriptor.annotation(key) == Some(name.as_str()))
+                let mut keys = [REF_NAME, IMAGE_NAME].into_iter();
+                // What was typed short has its full name in the layout.
+                let full = name.parse().map(|one: Reference| one.to_string()).ok();
+                keys.any(|key| descriptor.annotation(key) == Some(name.as_str()))
+                    || full.is_some() && descriptor.annotation(IMAGE_NAME) == full.as_deref()
             };
             wanted.name.as_ref().is_none_or(named)
                 && wanted
                     .digest
                     .is_none_or(|digest| descriptor.digest == digest)
         };
-        let found: Vec<&Descriptor> = index.manifests.iter().filter(fits).collect();
+        let found: Vec<&Descriptor> = self.entries().iter().filter(fits).collect();
         match found.as_slice() {
             [one] => return Ok((*one).clone()),
             [first, rest @ ..] if rest.iter().all(|other| other.digest == first.digest) => {
@@ -153,13 +192,13 @@ impl LayoutSource {
                 }
             }
         }
-        Err(self.not_found(index, wanted, found.len()))
+        Err(self.not_found(wanted, found.len()))
     }
 
-    fn not_found(&self, index: &ImageIndex, wanted: &Wanted, fitting: usize) -> Error {
-        let path = self.path.display();
-        let names: Vec<&str> = index
-            .manifests
+    fn not_found(&self, wanted: &Wanted, fitting: usize) -> Error {
+        let path = self.members.name();
+        let names: Vec<&str> = self
+            .entries()
             .iter()
             .filter_map(|one| one.annotation(REF_NAME))
             .collect();
@@ -177,91 +216,19 @@ impl LayoutSource {
             .with_note(format!("it holds {}", names.join(", ")))
             .with_help("name one of them: `oci-layout://PATH:TAG`")
     }
-
-    fn copy_blob(&self, store: &Store, blob: &Descriptor) -> Result<()> {
-        if store.contains(&blob.digest)? {
-            return Ok(());
-        }
-        let from = self.open_member(&blob.digest.path())?;
-        // One byte too many is enough to see that it is not what it should be.
-        let mut from = from.take(blob.size.saturating_add(1));
-        let mut to = store.blob_writer_for(&blob.digest)?;
-        io::copy(&mut from, &mut to).map_err(|error| {
-            let message = format!(
-                "blob `{}` of `{}` can't be copied into the store",
-                blob.digest,
-                self.path.display()
-            );
-            Error::new(ErrorKind::Store, message).with_source(error)
-        })?;
-        Ok(to.finish_expecting(&blob.digest, blob.size)?)
-    }
-
-    fn read_member(&self, name: &str) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let reader = self.open_member(name)?;
-        reader
-            .take(MAX_DOCUMENT_BYTES)
-            .read_to_end(&mut bytes)
-            .map_err(|error| unreadable(&self.path, error))?;
-        Ok(bytes)
-    }
-
-    fn open_member(&self, name: &str) -> Result<Box<dyn Read + '_>> {
-        match &self.place {
-            Place::Directory => {
-                let path = self.path.join(name);
-                Ok(Box::new(
-                    open_file(&path).map_err(|error| unreadable(&path, error))?,
-                ))
-            }
-            Place::Tarball(file, members) => match members.get(name.as_bytes()) {
-                Some((offset, size)) => Ok(Box::new(Section {
-                    file,
-                    offset: *offset,
-                    left: *size,
-                })),
-                None => {
-                    let message = format!("`{}` lacks `{name}`", self.path.display());
-                    Err(Error::new(ErrorKind::BaseImage, message)
-                        .with_help("the tarball is incomplete; make it again"))
-                }
-            },
-        }
-    }
 }
 
-/// Opens a regular file, or what a link to one leads to. A pipe would be waited for, and a device may have no end.
-fn open_file(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    if file.metadata()?.is_file() {
-        return Ok(file);
-    }
-    let message = "it is no regular file";
-    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
-}
-
-/// Where the regular files of a tarball lie. Only its headers are read.
-fn members(file: &File) -> io::Result<BTreeMap<Vec<u8>, (u64, u64)>> {
-    let mut members = BTreeMap::new();
-    let mut archive = tar::Archive::new(file);
-    for entry in archive.entries_with_seek()? {
-        let entry = entry?;
-        if entry.header().entry_type().is_file() {
-            let name = entry.path_bytes();
-            let name = name.strip_prefix(b"./").unwrap_or(&name).to_vec();
-            members.insert(name, (entry.raw_file_position(), entry.size()));
-        }
-    }
-    Ok(members)
-}
-
-fn unreadable(path: &Path, error: io::Error) -> Error {
-    Error::new(
-        ErrorKind::BaseImage,
-        format!("`{}` can't be read as an OCI image layout", path.display()),
-    )
-    .with_help("check the path; a compressed tarball must be decompressed first")
-    .with_source(error)
+/// Opens a layout and copies the wanted image for `platform` into the store.
+///
+/// # Errors
+/// Those of [`Members::open`] and [`LayoutSource::import`].
+pub fn import(
+    store: &Store,
+    path: &Path,
+    wanted: &Wanted,
+    platform: &Platform,
+    interrupt: &Interrupt,
+) -> Result<Descriptor> {
+    let members = Members::open(store, path, interrupt)?;
+    LayoutSource::new(store, &members)?.import(store, wanted, platform)
 }

@@ -4,8 +4,11 @@
 
 pub mod accounts;
 pub mod base;
+mod docker_archive;
 pub mod layout_source;
 mod links;
+pub mod load;
+pub mod members;
 pub mod replaced;
 pub mod summary;
 pub mod view;

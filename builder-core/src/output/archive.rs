@@ -7,14 +7,10 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
 
-use serde::Serialize;
-
-use crate::digest::Digest;
 use crate::error::Result;
-use crate::oci::descriptor::{Descriptor, IMAGE_NAME, REF_NAME};
-use crate::oci::index::ImageIndex;
-use crate::oci::json;
-use crate::output::{Bundle, Problem};
+use crate::oci::descriptor::Descriptor;
+use crate::output::Problem;
+use crate::output::contents::Contents;
 use crate::store::Store;
 
 /// The content of `oci-layout`.
@@ -29,19 +25,10 @@ pub(crate) enum Flavour {
     Docker,
 }
 
-/// One item of `manifest.json` (Docker image specification, "Combined Image JSON + Filesystem Changeset Format").
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct DockerItem {
-    config: String,
-    repo_tags: Vec<String>,
-    layers: Vec<String>,
-}
-
 /// Writes the archive and returns its size in bytes.
 pub(crate) fn write(
     store: &Store,
-    bundle: &Bundle<'_>,
+    contents: &Contents,
     flavour: Flavour,
     file: &mut File,
     progress: &mut dyn FnMut(u64) -> Result<()>,
@@ -49,81 +36,37 @@ pub(crate) fn write(
     let mut archive = Archive {
         file,
         written: 0,
-        mtime: bundle.time.seconds.max(0).unsigned_abs(),
+        mtime: contents.time.seconds.max(0).unsigned_abs(),
     };
     if flavour == Flavour::Oci {
         archive.bytes("oci-layout", LAYOUT)?;
-        archive.bytes("index.json", &index(bundle)?)?;
+        archive.bytes("index.json", &contents.index()?)?;
     }
-    archive.bytes("manifest.json", &docker_manifest(bundle)?)?;
+    archive.bytes("manifest.json", &contents.docker_manifest()?)?;
     // Readers that give what they unpack to root, unless the archive says whose it is, need the directories named.
     archive.directory("blobs/")?;
     archive.directory("blobs/sha256/")?;
-    let image = bundle.image;
-    let mut layers = image.layers.iter();
-    if layers.any(|layer| layer.descriptor.digest.algorithm() == "sha512") {
+    let documents = match flavour {
+        Flavour::Oci => contents.documents.as_slice(),
+        Flavour::Docker => &[],
+    };
+    let documents = documents.iter().map(|blob| (blob, true));
+    let blobs = contents.blobs.iter().map(|(blob, fresh)| (blob, *fresh));
+    let all: Vec<(&Descriptor, bool)> = documents.chain(blobs).collect();
+    if all
+        .iter()
+        .any(|(blob, _)| blob.digest.algorithm() == "sha512")
+    {
         archive.directory("blobs/sha512/")?;
     }
     let mut seen = BTreeSet::new();
-    let head = if flavour == Flavour::Oci {
-        Some(&image.manifest)
-    } else {
-        None
-    };
-    let documents = head
-        .into_iter()
-        .chain([&image.config])
-        .map(|blob| (blob, true));
-    let layers = image
-        .layers
-        .iter()
-        .map(|layer| (&layer.descriptor, layer.fresh));
-    for (blob, fresh) in documents.chain(layers) {
+    for (blob, fresh) in all {
         if seen.insert(blob.digest) {
             archive.blob(store, blob, fresh)?;
             progress(archive.written)?;
         }
     }
     archive.end()
-}
-
-/// The index of a layout with this image alone: one entry a reference, or one without a name.
-pub(crate) fn index(bundle: &Bundle<'_>) -> Result<Vec<u8>> {
-    let entry = |reference: &crate::reference::Reference| {
-        let named = bundle
-            .image
-            .manifest
-            .clone()
-            .with_annotation(IMAGE_NAME, &reference.to_string());
-        named.with_annotation(REF_NAME, reference.tag().unwrap_or("latest"))
-    };
-    let mut entries: Vec<Descriptor> = bundle.references.iter().map(entry).collect();
-    if entries.is_empty() {
-        entries.push(bundle.image.manifest.clone());
-    }
-    Ok(ImageIndex::new(entries).to_bytes()?)
-}
-
-fn docker_manifest(bundle: &Bundle<'_>) -> Result<Vec<u8>> {
-    let item = DockerItem {
-        config: blob_path(&bundle.image.config.digest),
-        repo_tags: bundle
-            .references
-            .iter()
-            .map(crate::reference::Reference::familiar)
-            .collect(),
-        layers: bundle
-            .image
-            .layers
-            .iter()
-            .map(|layer| blob_path(&layer.descriptor.digest))
-            .collect(),
-    };
-    Ok(json::to_bytes("manifest.json", &[item])?)
-}
-
-fn blob_path(digest: &Digest) -> String {
-    digest.path()
 }
 
 /// A name that is longer doesn't go into a header as a whole.
@@ -143,7 +86,7 @@ impl Archive<'_> {
     }
 
     fn blob(&mut self, store: &Store, blob: &Descriptor, fresh: bool) -> Result<()> {
-        self.header(&blob_path(&blob.digest), blob.size)?;
+        self.header(&blob.digest.path(), blob.size)?;
         let copied = super::copy_blob(store, blob, fresh, self.file)?;
         self.pad(copied)
     }

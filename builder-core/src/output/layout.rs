@@ -8,27 +8,30 @@ use std::io::Write as _;
 use std::path::Path;
 
 use crate::error::Result;
-use crate::oci::descriptor::{Descriptor, IMAGE_NAME};
+use crate::oci::descriptor::{Descriptor, IMAGE_NAME, REF_NAME};
 use crate::oci::index::ImageIndex;
+use crate::output::contents::Contents;
 use crate::output::whole_file::WholeFile;
-use crate::output::{Bundle, Problem, archive};
+use crate::output::{Problem, archive};
 use crate::store::Store;
 
 /// Writes the layout and returns the bytes of its blobs.
-pub(crate) fn write(store: &Store, bundle: &Bundle<'_>, directory: &Path) -> Result<u64> {
-    let image = bundle.image;
-    let documents = [&image.manifest, &image.config].map(|blob| (blob, true));
-    let layers = image
-        .layers
-        .iter()
-        .map(|layer| (&layer.descriptor, layer.fresh));
+pub(crate) fn write(
+    store: &Store,
+    contents: &Contents,
+    directory: &Path,
+    progress: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<u64> {
+    let documents = contents.documents.iter().map(|blob| (blob, true));
+    let blobs = contents.blobs.iter().map(|(blob, fresh)| (blob, *fresh));
     let mut bytes = 0;
-    for (blob, fresh) in documents.into_iter().chain(layers) {
+    for (blob, fresh) in documents.chain(blobs) {
         put(store, blob, fresh, directory)?;
         bytes += blob.size;
+        progress(bytes)?;
     }
     replace(&directory.join("oci-layout"), archive::LAYOUT)?;
-    let index = merged_index(bundle, directory)?;
+    let index = merged_index(contents, directory)?;
     replace(&directory.join("index.json"), &index)?;
     Ok(bytes)
 }
@@ -47,8 +50,8 @@ fn put(store: &Store, blob: &Descriptor, fresh: bool, directory: &Path) -> Resul
 }
 
 /// The entries of this image, and those of the layout's own index that have other names.
-fn merged_index(bundle: &Bundle<'_>, directory: &Path) -> Result<Vec<u8>> {
-    let fresh = archive::index(bundle)?;
+fn merged_index(contents: &Contents, directory: &Path) -> Result<Vec<u8>> {
+    let fresh = contents.index()?;
     let path = directory.join("index.json");
     let Ok(bytes) = std::fs::read(&path) else {
         return Ok(fresh);
@@ -57,8 +60,11 @@ fn merged_index(bundle: &Bundle<'_>, directory: &Path) -> Result<Vec<u8>> {
     let known = ImageIndex::from_bytes(&path.display().to_string(), &bytes)?;
     let replaced = |old: &Descriptor| {
         fresh.manifests.iter().any(|new| {
-            new.annotation(IMAGE_NAME) == old.annotation(IMAGE_NAME)
-                && (new.annotation(IMAGE_NAME).is_some() || new.digest == old.digest)
+            let name = |one: &Descriptor| {
+                let full = one.annotation(IMAGE_NAME);
+                full.or_else(|| one.annotation(REF_NAME)).map(str::to_owned)
+            };
+            name(new) == name(old) && (name(new).is_some() || new.digest == old.digest)
         })
     };
     let kept: Vec<Descriptor> = known

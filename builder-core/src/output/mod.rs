@@ -4,8 +4,10 @@
 //! a blob that this build did not write itself is verified on the way.
 
 mod archive;
+mod contents;
 mod layout;
 mod place;
+mod problem;
 pub mod record;
 mod rootfs;
 mod whole_file;
@@ -21,11 +23,15 @@ use crate::image::Committed;
 use crate::image::replaced::Replacements;
 use crate::interrupt::Interrupt;
 use crate::oci::descriptor::Descriptor;
+use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::store::Store;
+use crate::store::{BlobSource, Store};
 use crate::timestamp::Timestamp;
 use archive::Flavour;
+use contents::Contents;
+pub use contents::{Name, Outgoing, blobs_of};
 use place::Place;
+pub use problem::Problem;
 use whole_file::WholeFile;
 
 /// What is written.
@@ -192,7 +198,7 @@ fn is_foreign(path: &Path) -> bool {
     }
 }
 
-/// Writes one output.
+/// Writes one output of a build.
 pub(crate) fn write(
     store: &Store,
     bundle: &Bundle<'_>,
@@ -200,72 +206,94 @@ pub(crate) fn write(
     events: &dyn EventSink,
     interrupt: &Interrupt,
 ) -> Result<()> {
-    check(output)?;
     let kind = output.kind;
-    let (destination, bytes) = match &mut output.destination {
-        Destination::Handle(file) => (
-            "-".to_owned(),
-            write_file(store, bundle, kind, file, events, interrupt)?,
-        ),
-        Destination::Path { path, .. } => {
-            let bytes = match kind {
-                OutputKind::OciDirectory => layout::write(store, bundle, path)?,
-                OutputKind::Local => rootfs::write_directory(store, bundle, path, interrupt)?,
-                _ => write_path(store, bundle, kind, path, events, interrupt)?,
+    match kind {
+        OutputKind::Local => {
+            check(output)?;
+            let Destination::Path { path, .. } = &output.destination else {
+                return Ok(());
             };
-            (path.display().to_string(), bytes)
+            let bytes = rootfs::write_directory(store, bundle, path, interrupt)?;
+            tell(events, kind, &output.destination, bytes);
+            Ok(())
         }
-    };
-    events.send(Event::OutputWritten {
-        kind: kind.name(),
-        destination,
-        bytes,
-    });
-    Ok(())
-}
-
-/// Writes a file under its name, unless it is there as it would be written; or into what is there and is no file.
-fn write_path(
-    store: &Store,
-    bundle: &Bundle<'_>,
-    kind: OutputKind,
-    path: &Path,
-    events: &dyn EventSink,
-    interrupt: &Interrupt,
-) -> Result<u64> {
-    let place = match place::find(path)? {
-        Place::Name(place) => place,
-        Place::Through => {
-            let mut file = place::open(path, interrupt)?;
-            return write_file(store, bundle, kind, &mut file, events, interrupt);
+        OutputKind::Tar => {
+            let content = bundle.content(kind);
+            let work = &mut |file: &mut File| rootfs::write_tar(store, bundle, file, interrupt);
+            write_file(store, output, &content, events, interrupt, work)
         }
-    };
-    let path = place.as_path();
-    let content = bundle.content(kind);
-    if let Some(bytes) = record::holds(store, path, &content) {
-        return Ok(bytes);
+        _ => {
+            let content = bundle.content(kind);
+            let contents = Contents::of_bundle(bundle);
+            write_contents(store, &contents, &content, output, events, interrupt)
+        }
     }
-    let mut whole = WholeFile::create(path).map_err(Problem::at("create", path))?;
-    let bytes = write_file(store, bundle, kind, whole.file(), events, interrupt)?;
-    whole.persist().map_err(Problem::at("write", path))?;
-    record::remember(store, path, &content)?;
-    Ok(bytes)
 }
 
-fn write_file(
+/// Writes images of the store as they are, digests kept. `source` is where layers are fetched that the store lacks.
+///
+/// # Errors
+/// [`ErrorKind::Output`], and those of the store and of the source.
+pub fn write_images(
     store: &Store,
-    bundle: &Bundle<'_>,
-    kind: OutputKind,
-    file: &mut File,
+    images: &[Outgoing],
+    output: &mut Output,
+    source: &dyn BlobSource,
     events: &dyn EventSink,
     interrupt: &Interrupt,
-) -> Result<u64> {
-    let total: u64 = bundle
-        .image
-        .layers
-        .iter()
-        .map(|layer| layer.descriptor.size)
-        .sum();
+) -> Result<()> {
+    check(output)?;
+    let contents = Contents::of_images(store, images, Timestamp::default())?;
+    let blobs = contents.blobs.iter().map(|(blob, _)| blob);
+    source.fetch(store, &store.missing(blobs)?)?;
+    let content = contents.digest(output.kind.name())?;
+    write_contents(store, &contents, &content, output, events, interrupt)
+}
+
+/// Writes the root file system of an image of the store, as a tar or as files.
+///
+/// # Errors
+/// As [`write_images`].
+pub fn write_root(
+    store: &Store,
+    name: &str,
+    manifest: &Descriptor,
+    output: &mut Output,
+    source: &dyn BlobSource,
+    events: &dyn EventSink,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    check(output)?;
+    let base = crate::image::base::load(store, name, manifest, &Platform::host())?;
+    let layers = base.image.layers.iter().map(|layer| &layer.descriptor);
+    source.fetch(store, &store.missing(layers)?)?;
+    let image = Committed {
+        manifest: manifest.clone(),
+        // A root file system is written from the layers alone.
+        config: manifest.clone(),
+        layers: base.image.layers,
+    };
+    let bundle = Bundle {
+        image: &image,
+        references: &[],
+        time: Timestamp::default(),
+        epoch: None,
+        replacements: &Replacements::default(),
+    };
+    write(store, &bundle, output, events, interrupt)
+}
+
+/// Writes images as an archive or a layout.
+fn write_contents(
+    store: &Store,
+    contents: &Contents,
+    content: &Digest,
+    output: &mut Output,
+    events: &dyn EventSink,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let kind = output.kind;
+    let total = contents.bytes();
     let mut progress = |done_bytes| {
         let what = format!("{} archive", kind.name());
         events.send(Event::Transfer {
@@ -276,11 +304,62 @@ fn write_file(
         });
         interrupt.check()
     };
-    match kind {
-        OutputKind::Docker => archive::write(store, bundle, Flavour::Docker, file, &mut progress),
-        OutputKind::Tar => rootfs::write_tar(store, bundle, file, interrupt),
-        _ => archive::write(store, bundle, Flavour::Oci, file, &mut progress),
+    if let (OutputKind::OciDirectory, Destination::Path { path, .. }) = (kind, &output.destination)
+    {
+        check(output)?;
+        let bytes = layout::write(store, contents, path, &mut progress)?;
+        tell(events, kind, &output.destination, bytes);
+        return Ok(());
     }
+    let flavour = match kind {
+        OutputKind::Docker => Flavour::Docker,
+        _ => Flavour::Oci,
+    };
+    let work = &mut |file: &mut File| archive::write(store, contents, flavour, file, &mut progress);
+    write_file(store, output, content, events, interrupt, work)
+}
+
+fn tell(events: &dyn EventSink, kind: OutputKind, destination: &Destination, bytes: u64) {
+    let destination = match destination {
+        Destination::Handle(_) => "-".to_owned(),
+        Destination::Path { path, .. } => path.display().to_string(),
+    };
+    events.send(Event::OutputWritten {
+        kind: kind.name(),
+        destination,
+        bytes,
+    });
+}
+
+/// Writes a file under its name, unless it is there as it would be written; or into what is there and is no file.
+fn write_file(
+    store: &Store,
+    output: &mut Output,
+    content: &Digest,
+    events: &dyn EventSink,
+    interrupt: &Interrupt,
+    work: &mut dyn FnMut(&mut File) -> Result<u64>,
+) -> Result<()> {
+    check(output)?;
+    let bytes = match &mut output.destination {
+        Destination::Handle(file) => work(file)?,
+        Destination::Path { path, .. } => match place::find(path)? {
+            Place::Through => work(&mut place::open(path, interrupt)?)?,
+            Place::Name(path) => match record::holds(store, &path, content) {
+                Some(bytes) => bytes,
+                None => {
+                    let mut whole =
+                        WholeFile::create(&path).map_err(Problem::at("create", &path))?;
+                    let bytes = work(whole.file())?;
+                    whole.persist().map_err(Problem::at("write", &path))?;
+                    record::remember(store, &path, content)?;
+                    bytes
+                }
+            },
+        },
+    };
+    tell(events, output.kind, &output.destination, bytes);
+    Ok(())
 }
 
 /// Copies a blob's bytes to the file's position. What this build wrote a moment ago is copied by the kernel; anything
@@ -300,86 +379,4 @@ pub(crate) fn copy_blob(
     let copied = io::copy(&mut from, to).map_err(|error| Problem::copying(error, blob))?;
     from.verify_rest()?;
     Ok(copied)
-}
-
-/// What can go wrong with an output.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Problem {
-    /// The operating system refused.
-    #[error("cannot {verb} `{}`", path.display())]
-    Io {
-        /// What was tried.
-        verb: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// The answer.
-        source: io::Error,
-    },
-    /// Writing failed.
-    #[error("cannot write the output")]
-    Write {
-        /// The answer.
-        source: io::Error,
-    },
-    /// A blob could not be copied; the cause says whether reading or writing failed.
-    #[error("cannot copy blob `{digest}`")]
-    Copy {
-        /// Which.
-        digest: Digest,
-        /// The answer.
-        source: io::Error,
-    },
-}
-
-impl Problem {
-    fn writing(source: io::Error) -> Self {
-        Self::Write { source }
-    }
-
-    /// The error of a copy: the store's own where a blob turned out to be damaged.
-    fn copying(source: io::Error, blob: &Descriptor) -> Error {
-        match source.downcast::<crate::store::Error>() {
-            Ok(damaged) => damaged.into(),
-            Err(source) => Self::Copy {
-                digest: blob.digest,
-                source,
-            }
-            .into(),
-        }
-    }
-
-    fn at<'a>(verb: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
-        move |source| Self::Io {
-            verb,
-            path: path.to_owned(),
-            source,
-        }
-    }
-}
-
-impl From<Problem> for Error {
-    fn from(problem: Problem) -> Self {
-        let (Problem::Io { source, .. } | Problem::Write { source } | Problem::Copy { source, .. }) =
-            &problem;
-        let help = match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                "make room on the disk, or write elsewhere with `dest=`"
-            }
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                "choose a `dest=` that you may write to"
-            }
-            io::ErrorKind::BrokenPipe => "the reader of standard output went away",
-            io::ErrorKind::InvalidData => {
-                "the store is damaged: build the image again, or pull its base again"
-            }
-            _ => "check the path of the output",
-        };
-        let message = problem.to_string();
-        let (Problem::Io { source, .. } | Problem::Write { source } | Problem::Copy { source, .. }) =
-            problem;
-        Self::new(ErrorKind::Output, message)
-            .with_help(help)
-            .with_source(source)
-    }
 }

@@ -20,6 +20,7 @@ pub mod retry;
 mod source;
 mod token;
 mod upload;
+mod whole;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -71,7 +71,11 @@ impl Registry<'_> {
         platform: &Platform,
         what: Pull,
     ) -> crate::Result<Descriptor> {
-        Ok(self.pull_image(store, reference, platform, what)?)
+        let top = self.pull_image(store, reference, platform, what)?;
+        let tag = reference.tag().map(str::to_owned);
+        let tag = tag.unwrap_or_else(|| top.digest.to_string());
+        store.tag(&reference.to_string(), &tag, &top)?;
+        Ok(top)
     }
 
     /// Pulls one blob into the store.
@@ -87,7 +91,8 @@ impl Registry<'_> {
         Ok(self.blob_into(store, reference, blob)?)
     }
 
-    fn pull_image(
+    /// Pulls an image, without giving it a name.
+    pub(super) fn pull_image(
         &self,
         store: &Store,
         reference: &Reference,
@@ -123,9 +128,6 @@ impl Registry<'_> {
             Pull::Everything => store.missing(blobs())?,
         };
         self.each(&wanted, |blob| self.blob_into(store, reference, blob))?;
-        let tag = reference.tag().map(str::to_owned);
-        let tag = tag.unwrap_or_else(|| top.digest.to_string());
-        store.tag(&reference.to_string(), &tag, &top)?;
         Ok(top)
     }
 

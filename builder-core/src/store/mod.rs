@@ -160,6 +160,24 @@ impl Store {
         Ok(digest)
     }
 
+    /// Gives a file of the store's `tmp/` that is complete and was hashed as it was written the name of a blob too.
+    pub fn adopt(&self, path: &Path, digest: &Digest, size: u64) -> Result<()> {
+        if self.blob_size(digest)? == Some(size) {
+            return Ok(());
+        }
+        let to = self.blob_path(digest);
+        match std::fs::hard_link(path, &to) {
+            Ok(()) => Ok(()),
+            // What is there is damaged, or the file system has no links.
+            Err(_) => {
+                let mut writer = self.blob_writer_for(digest)?;
+                let mut from = std::fs::File::open(path).map_err(Error::io("open", path))?;
+                std::io::copy(&mut from, &mut writer).map_err(Error::io("copy", path))?;
+                writer.finish_expecting(digest, size)
+            }
+        }
+    }
+
     /// Whether a blob is here. Its bytes are not looked at.
     pub fn contains(&self, digest: &Digest) -> Result<bool> {
         Ok(self.blob_size(digest)?.is_some())
