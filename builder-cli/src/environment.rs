@@ -24,6 +24,8 @@ pub(crate) struct Environment {
     pub(crate) now: Timestamp,
     /// Whether standard error is a terminal.
     pub(crate) terminal: bool,
+    /// Whether standard input is a terminal.
+    pub(crate) input_terminal: bool,
     /// Whether standard output is a terminal.
     pub(crate) output_terminal: bool,
     /// This program's own file.
@@ -40,6 +42,7 @@ impl Environment {
             directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
             now: Timestamp::from_system_time(SystemTime::now()),
             terminal: std::io::stderr().is_terminal(),
+            input_terminal: std::io::stdin().is_terminal(),
             output_terminal: std::io::stdout().is_terminal(),
             program: std::env::current_exe().ok(),
             processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),

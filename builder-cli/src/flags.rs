@@ -14,6 +14,7 @@
     reason = "a flag is there or not, with a value or without"
 )]
 
+pub(crate) mod archives;
 pub(crate) mod cache;
 pub(crate) mod images;
 pub(crate) mod run;
@@ -22,6 +23,7 @@ mod words;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use archives::{CopyFlags, ExportFlags, LoadFlags, SaveFlags};
 use cache::{CacheCommand, PruneFlags};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use images::{HistoryFlags, ImagesFlags, InspectFlags, RmiFlags, TagFlags};
@@ -66,6 +68,14 @@ pub(crate) enum Command {
     Inspect(InspectFlags),
     /// Print how an image came to be, a line an instruction
     History(HistoryFlags),
+    /// Write images of the store into an archive, or the directory of a layout
+    Save(SaveFlags),
+    /// Read images from an archive, or the directory of a layout, into the store
+    Load(LoadFlags),
+    /// Write the root file system of an image, as a tar or as files
+    Export(ExportFlags),
+    /// Copy an image between registries, the store, layouts and archives
+    Copy(CopyFlags),
     /// Fetch images from their registries into the store
     Pull(TransferFlags),
     /// Send images of the store to their registries

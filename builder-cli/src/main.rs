@@ -80,6 +80,18 @@ fn run(command: Command, environment: &Environment, interrupt: &Interrupt) -> Re
         Command::History(flags) => {
             command::history::run(&flags, environment).map(|()| exit_code::DONE)
         }
+        Command::Save(flags) => {
+            command::save::run(&flags, environment, interrupt).map(|()| exit_code::DONE)
+        }
+        Command::Load(flags) => {
+            command::load::run(&flags, environment, interrupt).map(|()| exit_code::DONE)
+        }
+        Command::Export(flags) => {
+            command::export::run(&flags, environment, interrupt).map(|()| exit_code::DONE)
+        }
+        Command::Copy(flags) => {
+            command::copy::run(&flags, environment, interrupt).map(|()| exit_code::DONE)
+        }
         Command::Pull(flags) => {
             command::transfer::pull(&flags, environment, interrupt).map(|()| exit_code::DONE)
         }

@@ -1,17 +1,16 @@
 //! `rbuild pull` and `rbuild push`.
 
+use builder_core::catalog;
+use builder_core::event::EventSink;
 use builder_core::interrupt::Interrupt;
 use builder_core::platform::Platform;
 use builder_core::reference::Reference;
-use builder_core::registry::retry::SystemClock;
 use builder_core::registry::{Pull, Registry};
 use builder_core::{Error, ErrorKind, Result};
 
-use super::open_store;
+use super::{moving, open_store, platform};
 use crate::environment::Environment;
 use crate::flags::TransferFlags;
-use crate::network;
-use crate::render::Display;
 
 fn reference(text: &str) -> Result<Reference> {
     text.parse().map_err(|error| {
@@ -20,30 +19,16 @@ fn reference(text: &str) -> Result<Reference> {
     })
 }
 
-/// Does something with the registries, shows how, and prints the digest where that was asked for.
+/// Does something with the registries, and prints the digest where that was asked for.
 fn with_registry(
     flags: &TransferFlags,
     environment: &Environment,
     interrupt: &Interrupt,
     work: &dyn Fn(&Registry<'_>) -> Result<String>,
 ) -> Result<()> {
-    let transport = network::transport(environment, interrupt)?;
-    let access = network::registries(&flags.registry, environment, interrupt)?;
-    let display = Display::start(flags.progress, flags.quiet, environment);
-    let (sink, clock) = (display.sink(), SystemClock::default());
-    let registry = Registry::new(
-        &*transport,
-        &clock,
-        &*access.credentials,
-        &access.options,
-        &sink,
-        interrupt,
-    );
-    let done = work(&registry);
-    drop(registry);
-    drop(sink);
-    display.finish();
-    let digest = done?;
+    let how = (&flags.registry, flags.progress, flags.quiet);
+    let work = &mut |registry: &Registry<'_>, _: &dyn EventSink| work(registry);
+    let digest = moving::with_registry(how, environment, interrupt, work)?;
     if flags.quiet {
         super::print(&format!("{digest}\n"))?;
     }
@@ -63,12 +48,7 @@ pub(crate) fn pull(
         .iter()
         .map(|name| reference(name))
         .collect::<Result<_>>()?;
-    let platform = match flags.platform.as_deref() {
-        None | Some("local") => Platform::host(),
-        Some(text) => text
-            .parse()
-            .map_err(|error| Error::new(ErrorKind::Usage, format!("--platform: {error}")))?,
-    };
+    let platform = platform(flags.platform.as_deref())?.unwrap_or_else(Platform::host);
     with_registry(flags, environment, interrupt, &|registry| {
         use builder_core::event::Event;
         let mut digests = Vec::new();
@@ -95,17 +75,7 @@ pub(crate) fn push(
     let mut images = Vec::new();
     for name in &flags.names {
         let reference = reference(name)?;
-        let Some(image) = store.resolve(&reference.to_string())? else {
-            let name = reference.familiar();
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!("image `{name}` is not in the store"),
-            )
-            .with_note(format!("the store is `{}`", store.root().display()))
-            .with_help(format!(
-                "build it with `rbuild -t {name} .`; `rbuild images` lists what is there"
-            )));
-        };
+        let image = catalog::find(&store, name)?.descriptor;
         images.push((reference, image));
     }
     with_registry(flags, environment, interrupt, &|registry| {

@@ -46,6 +46,7 @@ impl Folder {
             directory: self.0.clone(),
             now: Timestamp::default(),
             terminal: false,
+            input_terminal: false,
             output_terminal: false,
             processors: 1,
         }

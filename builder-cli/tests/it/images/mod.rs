@@ -1,5 +1,7 @@
 //! The images of the store: listed, named, removed, looked into, handed on.
 
+mod archives;
+mod copying;
 mod listing;
 
 use test_support::world::World;

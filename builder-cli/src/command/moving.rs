@@ -1,0 +1,73 @@
+//! What the commands have in common that move images: a display, registries that lend what the store lacks, and the
+//! place that an archive goes to.
+
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+use builder_core::event::EventSink;
+use builder_core::interrupt::Interrupt;
+use builder_core::output::Destination;
+use builder_core::registry::Registry;
+use builder_core::registry::retry::SystemClock;
+use builder_core::{Error, ErrorKind, Result};
+
+use crate::environment::Environment;
+use crate::flags::{Progress, RegistryFlags};
+use crate::network;
+use crate::render::Display;
+
+/// Does something with the registries, and shows how.
+pub(super) fn with_registry<T>(
+    (flags, progress, quiet): (&RegistryFlags, Progress, bool),
+    environment: &Environment,
+    interrupt: &Interrupt,
+    work: &mut dyn FnMut(&Registry<'_>, &dyn EventSink) -> Result<T>,
+) -> Result<T> {
+    let transport = network::transport(environment, interrupt)?;
+    let access = network::registries(flags, environment, interrupt)?;
+    let display = Display::start(progress, quiet, environment);
+    let (sink, clock) = (display.sink(), SystemClock::default());
+    let registry = Registry::new(
+        &*transport,
+        &clock,
+        &*access.credentials,
+        &access.options,
+        &sink,
+        interrupt,
+    );
+    let done = work(&registry, &sink);
+    drop(registry);
+    drop(sink);
+    display.finish();
+    done
+}
+
+/// Where an archive goes: a path as it was typed, or standard output, where that is no terminal.
+pub(super) fn destination(path: Option<&Path>, environment: &Environment) -> Result<Destination> {
+    let path = path.filter(|path| *path != Path::new("-"));
+    let Some(path) = path else {
+        return standard_output(environment);
+    };
+    Ok(Destination::Path {
+        path: environment.directory.join(path),
+        replace: true,
+    })
+}
+
+fn standard_output(environment: &Environment) -> Result<Destination> {
+    let usage = |message: &str| Error::new(ErrorKind::Usage, message);
+    if environment.output_terminal {
+        return Err(usage(
+            "standard output is a terminal, and an archive does not belong there",
+        )
+        .with_help("write to a file with `-o FILE`, or send it to a program: `… | ssh HOST docker load`"));
+    }
+    let handle = std::io::stdout().as_fd().try_clone_to_owned();
+    let handle = handle.map_err(|error| {
+        usage("standard output is closed")
+            .with_help("open it, or write to a file with `-o FILE`")
+            .with_source(error)
+    })?;
+    Ok(Destination::Handle(File::from(handle)))
+}
