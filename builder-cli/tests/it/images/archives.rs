@@ -182,11 +182,7 @@ fn other_tools_take_what_is_saved_and_their_archives_are_taken() {
 
 #[test]
 fn archives_of_old_docker_with_links_are_loaded_and_wrong_layers_are_not() {
-    let layer = |text: &str| {
-        let mut tar = tar::Builder::new(Vec::new());
-        append(&mut tar, "file", text.as_bytes());
-        tar.into_inner().unwrap()
-    };
+    let layer = |text: &str| with_file("file", text.as_bytes());
     let (one, two) = (layer("one"), layer("two"));
     let gzip = |bytes: &[u8]| {
         let packed = test_support::archive::pack(test_support::archive::Packing::Gzip, bytes);
@@ -257,6 +253,13 @@ fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, bytes: &[u8]) {
     tar.append_data(&mut header, path, bytes).unwrap();
 }
 
+/// An archive of one member.
+fn with_file(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    append(&mut tar, name, bytes);
+    tar.into_inner().unwrap()
+}
+
 /// An archive of which one member is another, or gone.
 fn with_another(contents: &tarball::Contents, name: &str, change: Option<&[u8]>) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
@@ -288,11 +291,7 @@ fn what_is_no_archive_or_lacks_something_is_said_so() {
         "blobs/sha256/{}",
         &document["config"]["digest"].as_str().unwrap()[7..]
     );
-    let root = {
-        let mut tar = tar::Builder::new(Vec::new());
-        append(&mut tar, "etc/passwd", b"root:x:0:0::/:/bin/sh\n");
-        tar.into_inner().unwrap()
-    };
+    let root = with_file("etc/passwd", b"root:x:0:0::/:/bin/sh\n");
     for (what, bytes, status, said) in [
         ("no layer", without(&layer, None), 5, "lacks"),
         ("no config", without(&config, None), 5, "lacks"),
@@ -325,23 +324,30 @@ fn what_is_no_archive_or_lacks_something_is_said_so() {
         ),
         ("nothing", Vec::new(), 5, "no image"),
     ] {
-        let other = crate::world();
-        other.write("out/broken.tar", &bytes);
-        for outcome in [
-            other.line("load -i broken.tar"),
-            other.line_with_input("load", bytes),
-        ] {
-            assert!(outcome.stderr.contains(said), "{what}: {}", outcome.stderr);
-            assert!(matches!(outcome.status, 1..=8), "{what}");
-            outcome.exits(status);
-        }
-        assert_eq!(listed(&other, NAMES), [""; 0], "{what}");
-        assert_eq!(
-            fs::read_dir(other.path("store/tmp")).unwrap().count(),
-            0,
-            "{what}"
-        );
+        refused(what, bytes, status, said);
     }
+}
+
+/// Loads an archive as a file and from a pipe; neither leaves anything.
+#[track_caller]
+fn refused(what: &str, bytes: Vec<u8>, status: i32, said: &str) {
+    let other = world();
+    other.write("out/broken.tar", &bytes);
+    for outcome in [
+        other.line("load -i broken.tar"),
+        other.line_with_input("load", bytes),
+    ] {
+        assert!(outcome.stderr.contains(said), "{what}: {}", outcome.stderr);
+        outcome.exits(status);
+    }
+    assert_eq!(listed(&other, NAMES), [""; 0], "{what}");
+    let left = fs::read_dir(other.path("store/tmp")).unwrap();
+    assert_eq!(left.count(), 0, "{what}");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let (world, _) = built();
     world
         .line("load -i nothing.tar")
         .exits(5)
