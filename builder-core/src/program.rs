@@ -3,8 +3,9 @@
 //! They are other people's and may wait for a network for ever, so an interrupt ends them, with all that they have
 //! started: each runs in a process group of its own, which the terminal's Ctrl-C does not reach.
 
+use std::fs::File;
 use std::io::{ErrorKind as IoErrorKind, Read, Write as _};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
@@ -79,6 +80,39 @@ pub fn run(
         let _ = child.wait();
     }
     finished
+}
+
+/// Runs a program as [`run`] does, and gives it what `feed` writes, as it is written. `feed` runs beside the program; where
+/// that ends early, writing fails.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_fed<T: Send>(
+    command: &mut Command,
+    feed: impl FnOnce(File) -> T + Send,
+    interrupt: &Interrupt,
+) -> Result<(Finished, T), Problem> {
+    let (reader, writer) = std::io::pipe().map_err(Problem::Start)?;
+    let mut child = command
+        .stdin(reader)
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .map_err(Problem::Start)?;
+    // Only the program reads from here on: its end is the writer's.
+    command.stdin(Stdio::null());
+    std::thread::scope(|scope| {
+        let fed = scope.spawn(move || feed(File::from(OwnedFd::from(writer))));
+        let finished = converse(&mut child, &[], interrupt);
+        if finished.is_err() {
+            // It may have ended meanwhile, and is waited for in any case.
+            let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+            let _ = child.wait();
+        }
+        let fed = fed.join();
+        let fed = fed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((finished?, fed))
+    })
 }
 
 /// A pipe from the program.
