@@ -344,9 +344,10 @@ pub(crate) struct DockerFlags {
     /// Accepted as `false`: no attestations are made
     #[arg(long, value_name = "BOOL", hide = true)]
     pub(crate) sbom: Option<String>,
-    /// Accepted: the image is always in the store
-    #[arg(long, hide = true)]
-    pub(crate) load: bool,
+    /// Hand the image to Docker, podman or containerd, whichever is there, or to the one that is named: docker, podman,
+    /// containerd, or a context of Docker's; without -o nothing else is written
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "ENGINE")]
+    pub(crate) load: Option<String>,
     /// Cache of other machines to look steps up in: type=registry,ref=NAME, type=local,src=DIR, or the NAME of an image
     /// that carries its record; with mounts=true or mounts=ID;ID it fills new cache mounts too (repeatable)
     #[arg(long, value_name = "SPEC")]

@@ -2,6 +2,7 @@
 
 mod command;
 mod credentials;
+mod engine;
 mod environment;
 mod exit_code;
 mod flags;

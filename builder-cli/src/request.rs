@@ -23,6 +23,7 @@ use builder_core::reference::Reference;
 use builder_core::timestamp::Timestamp;
 use builder_core::{Error, ErrorKind, Result};
 
+use crate::engine::Wish;
 use crate::environment::Environment;
 use crate::flags::BuildFlags;
 use crate::network;
@@ -70,7 +71,12 @@ pub(crate) fn make(
     request.run = run::options(&flags.run, environment)?;
     epoch(flags, environment, &mut request);
     request.ignore_syntax = flags.ignore_syntax;
-    let parsed = outputs::parse(&flags.outputs, flags.push, &mut references, environment)?;
+    let parsed = outputs::parse(
+        &flags.outputs,
+        (flags.push, load(flags).is_some()),
+        &mut references,
+        environment,
+    )?;
     request.outputs = parsed.outputs;
     let image = parsed.image;
     request.push = image.push;
@@ -96,6 +102,11 @@ pub(crate) fn make(
     request.git = git(environment);
     request.transport = Some(network::transport(environment, interrupt)?);
     Ok(request)
+}
+
+/// The engine that the image is handed to.
+pub(crate) fn load(flags: &BuildFlags) -> Option<Wish> {
+    flags.docker.load.as_deref().and_then(Wish::parse)
 }
 
 /// How git is called: with everything that the environment tells it about credentials and proxies.

@@ -4,13 +4,17 @@ use std::path::Path;
 
 use builder_core::build::{self, Built};
 use builder_core::interrupt::Interrupt;
+use builder_core::store::Store;
 use builder_core::{Error, ErrorKind, Result};
 use serde_json::json;
 
+use super::moving::with_registry;
 use super::prepare;
+use crate::engine::{self, Done, Wish};
 use crate::environment::Environment;
 use crate::flags::BuildFlags;
 use crate::render::Display;
+use crate::request;
 
 /// Builds, shows how, and prints the digest where that was asked for.
 pub(crate) fn run(
@@ -23,12 +27,25 @@ pub(crate) fn run(
         return Err(Error::new(ErrorKind::Usage, message)
             .with_help("to make a build fail over findings, put `# check=error=true` above FROM"));
     }
+    let wish = request::load(flags);
+    if let Some(wish) = &wish {
+        engine::check(wish, environment)?;
+    }
     let (store, request) = prepare(flags, environment, interrupt)?;
     let display = Display::start(flags.progress, flags.quiet, environment);
     let built = build::build(&store, request, &display.sink(), interrupt);
     display.finish();
+    let loaded = match (&built, &wish) {
+        (Ok(built), Some(wish)) => {
+            Some(load(built, wish, (flags, &store), environment, interrupt)?)
+        }
+        _ => None,
+    };
     super::cache::after_build(&store);
     let built = built?;
+    if let (Some(done), false) = (&loaded, flags.quiet) {
+        tell(done, &built);
+    }
     if let Some(path) = &flags.iidfile {
         write(&environment.directory.join(path), &built.digest.to_string())?;
     }
@@ -39,6 +56,36 @@ pub(crate) fn run(
         super::print(&format!("{}\n", built.digest))?;
     }
     Ok(())
+}
+
+/// Hands the image to an engine.
+fn load(
+    built: &Built,
+    wish: &Wish,
+    (flags, store): (&BuildFlags, &Store),
+    environment: &Environment,
+    interrupt: &Interrupt,
+) -> Result<Done> {
+    // Nothing is collected while the engine reads.
+    let _in_use = store.lock_for_use()?;
+    let how = (&flags.registry, flags.progress, true);
+    with_registry(how, environment, interrupt, &mut |registry, _| {
+        engine::load(built, wish, store, registry, environment, interrupt)
+    })
+}
+
+fn tell(done: &Done, built: &Built) {
+    let name = built.references.first().map_or_else(
+        || built.digest.short(),
+        builder_core::reference::Reference::familiar,
+    );
+    super::note(&match done {
+        Done::Known(engine) => format!("{engine} has `{name}`"),
+        Done::Loaded(engine) => format!("{engine} has taken `{name}`"),
+        Done::NoEngine => format!(
+            "note: --load finds no engine, neither Docker nor podman nor containerd; `{name}` is in rbuild's store, where `rbuild run`, `save` and `push` find it"
+        ),
+    });
 }
 
 /// The keys that buildx writes.

@@ -21,10 +21,11 @@ pub(super) struct Parsed {
     pub(super) image: ImageFields,
 }
 
-/// Reads all specifications; without any, and without a push, the default output. Names of outputs join `references`.
+/// Reads all specifications; without any, and where the image goes neither to a registry nor to an engine, the default
+/// output. Names of outputs join `references`.
 pub(super) fn parse(
     specs: &[String],
-    push: bool,
+    (push, load): (bool, bool),
     references: &mut Vec<Reference>,
     environment: &Environment,
 ) -> Result<Parsed> {
@@ -46,7 +47,7 @@ pub(super) fn parse(
             "name the image with `-t REGISTRY/REPOSITORY:TAG`, or `name=` in the output",
         ));
     }
-    if specs.is_empty() && !image.push {
+    if specs.is_empty() && !image.push && !load {
         files.push((OutputKind::Oci, None));
     }
     let outputs: Vec<Output> = files

@@ -2,6 +2,7 @@
 
 mod archives;
 mod copying;
+mod engines;
 mod listing;
 
 use test_support::world::World;
