@@ -47,7 +47,7 @@ fn flags_that_can_not_be_honoured_are_refused_with_a_reason() {
         ("--cache-to type=gha", "registry"),
         ("--isolation hyperv", "--isolation"),
         ("--provenance=true", "--provenance=false"),
-        ("--call outline", "rbuild check"),
+        ("--call perhaps", "--call"),
         ("--platform linux/amd64,linux/arm64", "one at a time"),
         ("--platform win", "--platform"),
         ("--compression lz4", "gzip"),
@@ -72,7 +72,7 @@ fn flags_that_can_not_be_honoured_are_refused_with_a_reason() {
 #[test]
 fn flags_that_are_fulfilled_anyway_are_taken_without_a_word() {
     let world = with("FROM scratch\nCOPY a /\n");
-    let flags = "--rm --force-rm --provenance=false --sbom=false --load --no-cache --pull=missing";
+    let flags = "--rm --force-rm --provenance=false --sbom=false --no-cache --pull=missing";
     let outcome = world
         .line(&format!("{flags} --progress quiet -t a @/context"))
         .exits(0);
