@@ -7,6 +7,7 @@ mod environment;
 mod exit_code;
 mod flags;
 mod network;
+mod persona;
 mod render;
 mod request;
 mod template;
@@ -22,12 +23,22 @@ use command::call::{Call, Question};
 use environment::Environment;
 use flags::cache::CacheCommand;
 use flags::{BuildFlags, Cli, Command};
+use persona::Translated;
 
 fn main() -> ExitCode {
     // A build starts this program again to execute RUN.
     builder_core::sandbox::enter_if_asked();
-    let environment = Environment::read();
-    let arguments = flags::with_command(std::env::args_os(), &environment.directory);
+    let mut environment = Environment::read();
+    let translated = persona::translate(std::env::args_os().collect(), &mut environment);
+    let arguments = match translated {
+        Ok(Translated::Line(words)) => flags::with_command(words, &environment.directory),
+        Ok(Translated::Answer(text)) => {
+            let said = command::print(&text).map(|()| exit_code::DONE);
+            let status = said.unwrap_or_else(|error| command::report(&error, &environment));
+            return ExitCode::from(status);
+        }
+        Err(error) => Err(error),
+    };
     let cli = match arguments {
         Ok(arguments) => Cli::parse_from(arguments),
         Err(error) => return ExitCode::from(command::report(&error, &environment)),

@@ -58,7 +58,6 @@ fn flags_that_can_not_be_honoured_are_refused_with_a_reason() {
             "digest",
         ),
         ("--progress loud", "plain"),
-        ("--source-date-epoch soon", "--source-date-epoch"),
     ] {
         world
             .line(&format!("{flags} @/context"))

@@ -3,6 +3,7 @@
 mod archives;
 mod copying;
 mod engines;
+mod links;
 mod listing;
 
 use test_support::world::World;
