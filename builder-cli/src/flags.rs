@@ -373,12 +373,6 @@ pub(crate) struct DockerFlags {
     pub(crate) isolation: Option<String>,
     /// Refused by name
     #[arg(long, hide = true)]
-    pub(crate) shm_size: Option<String>,
-    /// Refused by name
-    #[arg(long, hide = true)]
-    pub(crate) ulimit: Vec<String>,
-    /// Refused by name
-    #[arg(long, hide = true)]
     pub(crate) cgroup_parent: Option<String>,
     /// Refused by name
     #[arg(short = 'm', long, hide = true)]

@@ -7,6 +7,7 @@ mod elsewhere;
 pub(crate) mod fields;
 mod image_output;
 mod inside;
+mod limits;
 mod outputs;
 mod run;
 

@@ -22,6 +22,14 @@ pub(crate) struct RunFlags {
     #[arg(long, value_name = "NAME:ADDRESS")]
     pub(crate) add_host: Vec<String>,
 
+    /// Size of /dev/shm in RUN, such as 1g [default: 64m]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) shm_size: Option<String>,
+
+    /// A limit for RUN: NAME=SOFT[:HARD], such as nofile=1024:4096 (repeatable)
+    #[arg(long, value_name = "LIMIT")]
+    pub(crate) ulimit: Vec<String>,
+
     #[command(flatten)]
     pub(crate) mode: ModeFlags,
 }

@@ -15,16 +15,6 @@ pub(super) fn refuse(flags: &DockerFlags) -> Result<()> {
     let attestation =
         |value: &Option<String>| value.as_deref().is_some_and(|value| value != "false");
     for (given, flag, reason) in [
-        (
-            flags.shm_size.is_some(),
-            "--shm-size",
-            "/dev/shm has 64 MB; use RUN --mount=type=tmpfs",
-        ),
-        (
-            !flags.ulimit.is_empty(),
-            "--ulimit",
-            "RUN has the limits of its caller; use ulimit in the shell",
-        ),
         (flags.memory.is_some(), "--memory", NO_GROUPS),
         (
             flags.allow.iter().any(|right| right != "network.host"),

@@ -9,7 +9,7 @@ use builder_core::build::request::{RunOptions, Secret, SshSource};
 use builder_core::plan::step::RunNetwork;
 use builder_core::sandbox::choose::{RunIds, RunMode};
 
-use super::usage;
+use super::{limits, usage};
 use crate::environment::Environment;
 use crate::flags::run::{IdsFlag, Mode, ModeFlags, RunFlags};
 
@@ -29,6 +29,7 @@ pub(super) fn options(flags: &RunFlags, environment: &Environment) -> Result<Run
             .iter()
             .map(|host| add_host(host))
             .collect::<Result<_>>()?,
+        limits: limits::limits(flags.shm_size.as_deref(), &flags.ulimit)?,
         secrets: secrets(&flags.secret, environment)?,
         ssh: agents(&flags.ssh, environment)?,
     })

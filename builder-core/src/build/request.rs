@@ -19,6 +19,7 @@ use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::{Credentials, RegistryOptions};
 use crate::sandbox::choose::{RunIds, RunMode};
+use crate::sandbox::spec::Limits;
 use crate::source::SourceFile;
 use crate::timestamp::Timestamp;
 
@@ -107,6 +108,8 @@ pub struct RunOptions {
     pub network: RunNetwork,
     /// `--add-host`: names and addresses for `/etc/hosts`.
     pub hosts: Vec<(String, IpAddr)>,
+    /// `--shm-size` and `--ulimit`.
+    pub limits: Limits,
     /// `--secret`: values by id. They reach no layer, no message and no disk.
     pub secrets: BTreeMap<String, Secret>,
     /// `--ssh`: where keys come from, by id.

@@ -7,7 +7,7 @@ use crate::build::arrival::{self, Arrival, How, Origin};
 use crate::build::caching::{Asked, Made};
 use crate::build::copy::{self, CopyInput, Ground, Landing};
 use crate::build::finder::{Finder, Source};
-use crate::build::keys::{self, Place, Reader};
+use crate::build::keys::{self, Given, Place, Reader};
 use crate::build::layer::LayerMaker;
 use crate::build::revisit::{self, Addition};
 use crate::build::run::{self, RunInput, StageRoot};
@@ -228,10 +228,15 @@ fn run(
     step: &RunStep,
 ) -> Result<Made> {
     let shared = finder.shared;
-    let (network, hosts) = (shared.run.network_of(step), shared.run.host_names());
+    let hosts = shared.run.host_names();
+    let given = Given {
+        network: shared.run.network_of(step),
+        hosts: &hosts,
+        limits: &shared.run.limits,
+    };
     let (layers, base) = (so_far.layers, so_far.base);
     let place = Place::new(asked, layers, base);
-    let mut key = keys::run(&place, step, network, &hosts);
+    let mut key = keys::run(&place, step, given);
     let Some(bound) = bound(finder, step, &mut key)? else {
         return Ok(Made::Unknown);
     };

@@ -175,6 +175,10 @@ impl<'a> Chroot<'a> {
 
 impl Isolation for Chroot<'_> {
     fn prepare(&mut self) -> Result<(), Failure> {
+        if self.spec.read_only {
+            let what = "making the root of a chroot read-only";
+            return Err(rustix::io::Errno::NOTSUP).doing(what);
+        }
         for path in OWN {
             self.lend(Path::new(path))?;
         }
@@ -202,7 +206,7 @@ impl Isolation for Chroot<'_> {
         Policy::of_run(Notified::Files)
     }
 
-    fn duty(&mut self, _: SideTable) -> Result<Option<Duty>, Failure> {
+    fn duty(&mut self, _: SideTable, _terminal: Option<u32>) -> Result<Option<Duty>, Failure> {
         let copy = |secret: &MemoryFile| {
             Ok(MemoryFile {
                 path: secret.path.clone(),

@@ -5,16 +5,17 @@ use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::fs::Mode;
-use rustix::process::Signal;
+use rustix::process::{Rlimit, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::filter;
 use super::handover;
 use super::init::c_string;
 use super::isolation::Isolation;
-use super::spec::{Doing as _, Failure, Report, RunSpec};
+use super::spec::{Doing as _, Failure, Report, Resource, ResourceLimit, RunSpec};
 use super::sys;
 use super::sys::seccomp::Listener;
+use super::terminal::Standard;
 
 /// The capabilities of a container by Docker's default: the command never has more.
 const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
@@ -33,9 +34,14 @@ const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::AUDIT_WRITE);
 
 /// Becomes the command. What keeps it from that is written to `socket`.
-pub(super) fn start(engine: &dyn Isolation, spec: &RunSpec, socket: &OwnedFd) -> ! {
+pub(super) fn start(
+    engine: &dyn Isolation,
+    spec: &RunSpec,
+    standard: Standard,
+    socket: &OwnedFd,
+) -> ! {
     let mut sent = false;
-    let Err(report) = become_command(engine, spec, socket, &mut sent);
+    let Err(report) = become_command(engine, spec, standard, (socket, &mut sent));
     if !sent {
         // Where nobody listens any more, nobody needs to know.
         let _ = handover::send_none(socket);
@@ -48,10 +54,10 @@ pub(super) fn start(engine: &dyn Isolation, spec: &RunSpec, socket: &OwnedFd) ->
 fn become_command(
     engine: &dyn Isolation,
     spec: &RunSpec,
-    socket: &OwnedFd,
-    sent: &mut bool,
+    standard: Standard,
+    handing_over: (&OwnedFd, &mut bool),
 ) -> Result<Infallible, Report> {
-    let prepared = prepare(engine, spec, socket, sent);
+    let prepared = prepare(engine, spec, standard, handing_over);
     prepared.map_err(|failure| Report::Failed(failure.what, failure.errno))?;
     let error = exec(spec).map_err(|failure| Report::Failed(failure.what, failure.errno))?;
     let program = spec.argv.first().cloned().unwrap_or_default();
@@ -61,10 +67,11 @@ fn become_command(
 fn prepare(
     engine: &dyn Isolation,
     spec: &RunSpec,
-    socket: &OwnedFd,
-    sent: &mut bool,
+    standard: Standard,
+    (socket, sent): (&OwnedFd, &mut bool),
 ) -> Result<(), Failure> {
     rustix::process::setsid().doing("starting a session")?;
+    standard.connect()?;
     sys::process::reset_signals();
     // Where the helper is killed, so is the command; its children are left where they have no namespace of their own.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
@@ -79,6 +86,7 @@ fn prepare(
     handover::send(socket, listener).doing("handing over the supervisor's descriptor")?;
     *sent = true;
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    set_limits(&spec.limits.resources)?;
     enter_directory(engine, spec)?;
     let user = &spec.user;
     if engine.has_all_ids() {
@@ -150,6 +158,42 @@ fn become_user(spec: &RunSpec) -> Result<(), Failure> {
     }
     rustix::thread::set_thread_res_gid(gid, gid, gid).doing(&what)?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).doing(&what)
+}
+
+/// Sets the limits that hold for the command.
+fn set_limits(limits: &[ResourceLimit]) -> Result<(), Failure> {
+    for limit in limits {
+        let name = limit.resource.name();
+        let what =
+            format!("setting the limit `{name}`, whose hard value the caller may not raise,");
+        let values = Rlimit {
+            current: limit.soft,
+            maximum: limit.hard,
+        };
+        rustix::process::setrlimit(kernels(limit.resource), values).doing(&what)?;
+    }
+    Ok(())
+}
+
+fn kernels(resource: Resource) -> rustix::process::Resource {
+    use rustix::process::Resource as Kernels;
+    match resource {
+        Resource::Core => Kernels::Core,
+        Resource::Cpu => Kernels::Cpu,
+        Resource::Data => Kernels::Data,
+        Resource::Fsize => Kernels::Fsize,
+        Resource::Locks => Kernels::Locks,
+        Resource::Memlock => Kernels::Memlock,
+        Resource::Msgqueue => Kernels::Msgqueue,
+        Resource::Nice => Kernels::Nice,
+        Resource::Nofile => Kernels::Nofile,
+        Resource::Nproc => Kernels::Nproc,
+        Resource::Rss => Kernels::Rss,
+        Resource::Rtprio => Kernels::Rtprio,
+        Resource::Rttime => Kernels::Rttime,
+        Resource::Sigpending => Kernels::Sigpending,
+        Resource::Stack => Kernels::Stack,
+    }
 }
 
 fn limit_bounding_set() {

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::choose::Choice;
-use super::launch::{Finished, Helper, TakeOutput};
+use super::launch::{Finished, Helper};
 use super::spec::{Ids, Mode, RunSpec};
+use super::streams::Streams;
 use crate::error::Result;
 use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
@@ -42,12 +43,7 @@ pub trait Engine: std::fmt::Debug + Sync {
     /// [`ErrorKind::Run`](crate::ErrorKind::Run) where the sandbox can't be made or the program can't be started,
     /// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted). A command that fails is no error here: see
     /// [`Finished::status`].
-    fn run(
-        &self,
-        spec: &RunSpec,
-        output: TakeOutput<'_>,
-        interrupt: &Interrupt,
-    ) -> Result<Finished>;
+    fn run(&self, spec: &RunSpec, streams: Streams<'_>, interrupt: &Interrupt) -> Result<Finished>;
 
     /// What the rest must know of it.
     fn capabilities(&self) -> EngineCapabilities;
@@ -75,13 +71,8 @@ impl Sandbox {
 }
 
 impl Engine for Sandbox {
-    fn run(
-        &self,
-        spec: &RunSpec,
-        output: TakeOutput<'_>,
-        interrupt: &Interrupt,
-    ) -> Result<Finished> {
-        self.helper.run(self.choice.mode, spec, output, interrupt)
+    fn run(&self, spec: &RunSpec, streams: Streams<'_>, interrupt: &Interrupt) -> Result<Finished> {
+        self.helper.run(self.choice.mode, spec, streams, interrupt)
     }
 
     fn capabilities(&self) -> EngineCapabilities {

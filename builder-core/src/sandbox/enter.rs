@@ -12,8 +12,9 @@ use super::chroot::Chroot;
 use super::namespaces::{self, Namespaces};
 use super::paths::Supervised;
 use super::spec::{Bytes, Doing as _, Failure, Ids, Job, Mode, Report, RunSpec};
+use super::streams::InputKind;
 use super::sys::process::Forked;
-use super::{init, probe, sys};
+use super::{init, probe, rights, sys};
 use crate::confined::ConfinedDir;
 use crate::image_path::ImagePath;
 
@@ -31,14 +32,14 @@ pub fn enter_if_asked() {
 
 /// Does one job, told on standard input, and gives the exit status.
 fn serve() -> i32 {
-    let Ok((mut control, job)) = begin() else {
+    let Ok((mut control, job, input)) = begin() else {
         // Someone typed it: there is no socket, and nobody to tell.
         return 2;
     };
     let report = match job {
         Job::Probe(folder) => Report::Probed(probe::run(folder.as_path())),
         Job::Capabilities(folder, files) => answer(set_capabilities(folder.as_path(), &files)),
-        Job::Run(mode, spec) => match run(mode, &spec, &control) {
+        Job::Run(mode, kind, spec) => match run(mode, &spec, (kind, input), &control) {
             Some(report) => report,
             None => return 0,
         },
@@ -53,8 +54,9 @@ fn answer(result: Result<(), Failure>) -> Report {
     }
 }
 
-/// Closes what was inherited, takes the control socket, and reads the job.
-fn begin() -> std::io::Result<(UnixStream, Job)> {
+/// Closes what was inherited, takes the control socket, and reads the job; with it comes the command's end of its input,
+/// where it has one.
+fn begin() -> std::io::Result<(UnixStream, Job, Option<OwnedFd>)> {
     // First of all: a directory that rbuild's caller left open would be a way out of the root, through
     // `/proc/self/fd/N` (CVE-2024-21626 was that).
     sys::process::close_from(3)?;
@@ -62,9 +64,13 @@ fn begin() -> std::io::Result<(UnixStream, Job)> {
     // fails where a session has been begun already, which is as good.
     let _ = rustix::process::setsid();
     let control: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned()?;
-    let mut control = UnixStream::from(control);
+    let control = UnixStream::from(control);
     let mut length = [0; 8];
-    control.read_exact(&mut length)?;
+    // So few bytes, sent at once, come at once.
+    let (count, input) = rights::receive(&control, &mut length)?;
+    if count != length.len() {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
     let mut text = Vec::new();
     (&control)
         .take(u64::from_le_bytes(length))
@@ -72,7 +78,7 @@ fn begin() -> std::io::Result<(UnixStream, Job)> {
     let job = serde_json::from_slice(&text)?;
     let nothing = File::open("/dev/null")?;
     rustix::stdio::dup2_stdin(&nothing)?;
-    Ok((control, job))
+    Ok((control, job, input))
 }
 
 fn say(control: &mut UnixStream, report: &Report) -> std::io::Result<()> {
@@ -80,23 +86,37 @@ fn say(control: &mut UnixStream, report: &Report) -> std::io::Result<()> {
 }
 
 /// Executes a RUN; none where another process has reported already.
-fn run(mode: Mode, spec: &RunSpec, control: &UnixStream) -> Option<Report> {
+fn run(
+    mode: Mode,
+    spec: &RunSpec,
+    input: (InputKind, Option<OwnedFd>),
+    control: &UnixStream,
+) -> Option<Report> {
     match mode {
         Mode::Chroot { landlock } => {
             // Orphans of the command become children of this process, which ends them.
             become_subreaper();
-            Some(init::run(&mut Chroot::new(spec, landlock), spec, control))
+            Some(init::run(
+                &mut Chroot::new(spec, landlock),
+                spec,
+                input,
+                control,
+            ))
         }
         Mode::Paths { landlock } => {
             let mut engine = Supervised::new(spec, landlock);
-            in_child(false, control, || init::run(&mut engine, spec, control))
+            in_child(false, control, || {
+                init::run(&mut engine, spec, input, control)
+            })
         }
         Mode::Namespaces { ids, processes } => {
             if let Err(failure) = namespaces::unshare(ids, processes, spec.no_network) {
                 return Some(Report::Failed(failure.what, failure.errno));
             }
             let mut engine = Namespaces::new(spec, ids, processes);
-            in_child(processes, control, || init::run(&mut engine, spec, control))
+            in_child(processes, control, || {
+                init::run(&mut engine, spec, input, control)
+            })
         }
     }
 }

@@ -5,16 +5,11 @@
 //! of the process by `pidfd_getfd(2)`. (That call is not to be had in a default container, whose engine needs no notice
 //! of sending.)
 
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
+use super::rights;
 use super::sys::seccomp::Listener;
 
 /// A descriptor comes with the message.
@@ -51,23 +46,15 @@ pub(super) fn send(socket: &OwnedFd, listener: Option<Listener>) -> std::io::Res
         while rustix::io::read(socket, &mut answer) == Err(rustix::io::Errno::INTR) {}
         return Ok(());
     }
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [listener.descriptor.as_fd()];
-    control.push(SendAncillaryMessage::ScmRights(&descriptors));
     let message = message(HERE, listener.killable, 0);
-    let parts = [IoSlice::new(&message)];
-    sendmsg(socket, &parts, &mut control, SendFlags::empty())?;
+    rights::send(socket, &message, Some(listener.descriptor.as_fd()))?;
     Ok(())
 }
 
 /// Takes what [`send`] handed over; `process` is the sender.
 pub(super) fn receive(socket: BorrowedFd<'_>, process: Pid) -> std::io::Result<Option<Listener>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut message: Message = [0; 6];
-    let mut parts = [IoSliceMut::new(&mut message)];
-    recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let (_, sent) = rights::receive(socket, &mut message)?;
     let [kind, killable, number @ ..] = message;
     let listener = |descriptor, hears_of_sending| Listener {
         descriptor,
@@ -76,13 +63,7 @@ pub(super) fn receive(socket: BorrowedFd<'_>, process: Pid) -> std::io::Result<O
     };
     match kind {
         NONE => Ok(None),
-        HERE => {
-            let sent = control.drain().find_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-                _ => None,
-            });
-            Ok(sent.map(|descriptor| listener(descriptor, false)))
-        }
+        HERE => Ok(sent.map(|descriptor| listener(descriptor, false))),
         TAKE => {
             let process = pidfd_open(process, PidfdFlags::empty())?;
             let number = i32::from_le_bytes(number);

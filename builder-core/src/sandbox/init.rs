@@ -13,10 +13,12 @@ use super::command;
 use super::handover;
 use super::isolation::Isolation;
 use super::spec::{Bytes, Doing as _, Ended, Failure, Report, RunSpec};
+use super::streams::InputKind;
 use super::supervisor::Supervisor;
 use super::sys;
 use super::sys::process::Forked;
 use super::sys::ptrace::{self, Wait};
+use super::terminal::Standard;
 use crate::owners::SideTable;
 
 /// What the builder says on the control socket after the job.
@@ -28,14 +30,20 @@ pub(super) mod order {
 }
 
 /// Executes a RUN to its end. Everything that it started is gone when this returns.
-pub(super) fn run(engine: &mut dyn Isolation, spec: &RunSpec, control: &UnixStream) -> Report {
+pub(super) fn run(
+    engine: &mut dyn Isolation,
+    spec: &RunSpec,
+    (kind, descriptor): (InputKind, Option<OwnedFd>),
+    control: &UnixStream,
+) -> Report {
     // Modes are meant as they are given; the command gets the usual mask.
     rustix::process::umask(rustix::fs::Mode::empty());
     // Their paths are those of the host, which is out of sight once the root is entered.
     let mut report = tables(spec)
         .and_then(|table| {
             engine.prepare()?;
-            start_and_wait(engine, spec, table, control)
+            let standard = Standard::open(kind, descriptor)?;
+            start_and_wait(engine, spec, (table, standard), control)
         })
         .unwrap_or_else(|failure| Report::Failed(failure.what, failure.errno));
     let elsewhere = engine.finish();
@@ -57,7 +65,7 @@ fn tables(spec: &RunSpec) -> Result<SideTable, Failure> {
 fn start_and_wait(
     engine: &mut dyn Isolation,
     spec: &RunSpec,
-    table: SideTable,
+    (table, standard): (SideTable, Standard),
     control: &UnixStream,
 ) -> Result<Report, Failure> {
     let signals = sys::process::signal_fd(&[libc::SIGCHLD]).doing("waiting for signals")?;
@@ -73,13 +81,17 @@ fn start_and_wait(
         Forked::Parent(child) => child,
         Forked::Child => {
             drop(ours);
-            command::start(engine, spec, &theirs);
+            command::start(engine, spec, standard, &theirs);
         }
     };
     drop(theirs);
+    let terminal = standard.terminal();
+    drop(standard);
     let mut watch = Watch {
         child,
         control,
+        // A real-time signal that asks for the end of an init system's services has no name here.
+        stop: Signal::from_named_raw(spec.stop_signal).unwrap_or(Signal::TERM),
         signals,
         supervisor: None,
         status: None,
@@ -87,7 +99,7 @@ fn start_and_wait(
         all: !engine.has_own_processes(),
     };
     let begun = match handover::receive(ours.as_fd(), child) {
-        Ok(listener) => engine.duty(table).and_then(|duty| {
+        Ok(listener) => engine.duty(table, terminal).and_then(|duty| {
             watch.supervisor = match (listener, duty) {
                 (Some(listener), Some(duty)) => {
                     let supervisor = Supervisor::new(listener, duty, engine.policy());
@@ -115,6 +127,8 @@ fn start_and_wait(
 struct Watch<'a> {
     child: Pid,
     control: &'a UnixStream,
+    /// What asks the command to end.
+    stop: Signal,
     signals: OwnedFd,
     supervisor: Option<Supervisor>,
     status: Option<Ended>,
@@ -239,7 +253,7 @@ impl Watch<'_> {
         let mut said = [0];
         let mut control = self.control;
         let signal = match control.read(&mut said) {
-            Ok(1) if said[0] == order::TERMINATE => Signal::TERM,
+            Ok(1) if said[0] == order::TERMINATE => self.stop,
             _ => Signal::KILL,
         };
         // It may have ended just now.

@@ -19,8 +19,8 @@ pub(super) trait Isolation {
     /// What the command may not call, and which calls the supervisor answers.
     fn policy(&self) -> Policy;
 
-    /// What the supervisor answers with, given the owners known so far.
-    fn duty(&mut self, table: SideTable) -> Result<Option<Duty>, Failure>;
+    /// What the supervisor answers with, given the owners known so far, and the number of the command's terminal.
+    fn duty(&mut self, table: SideTable, terminal: Option<u32>) -> Result<Option<Duty>, Failure>;
 
     /// Whether the kernel knows all user ids, so that a process can really be another user.
     fn has_all_ids(&self) -> bool;

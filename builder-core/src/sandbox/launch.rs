@@ -1,41 +1,24 @@
 //! The builder's side of a sandbox: starts the helper, hands it the job, passes on what the command prints, and
 //! brings its report back.
 
-use std::io::{Read as _, Write as _};
-use std::net::Shutdown;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::time::Timespec;
-
+use super::console::Console;
+use super::conversation::Conversation;
 use super::enter::ARGUMENT;
-use super::init::order;
 use super::probe::Probe;
 use super::sealed;
 use super::spec::{Bytes, Ended, Job, Mode, Report, RunSpec};
+use super::streams::Streams;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::Stream;
 use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
 use crate::owners::SideTable;
-
-/// How long a command has to end after it was asked to.
-const GRACE: Duration = Duration::from_secs(10);
-
-/// How often the interrupt is looked at while a command is silent: 50 ms.
-const TICK: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 50_000_000,
-};
-
-/// Takes what a command prints, as it prints it.
-pub type TakeOutput<'a> = &'a mut dyn FnMut(Stream, &[u8]);
 
 /// A program that can be started as the helper, which executes RUN.
 #[derive(Clone, Debug)]
@@ -71,7 +54,7 @@ impl Helper {
     /// [`ErrorKind::Run`] where the helper can't be started.
     pub fn probe(&self, folder: &Path, interrupt: &Interrupt) -> Result<Vec<Probe>> {
         let job = Job::Probe(folder.into());
-        match self.execute(&job, &mut |_, _| (), interrupt)? {
+        match self.execute(&job, Streams::output(&mut |_, _| ()), interrupt)? {
             Report::Probed(probes) => Ok(probes),
             other => Err(unexpected(&other)),
         }
@@ -86,7 +69,7 @@ impl Helper {
             (Bytes(path.as_relative().to_vec()), Bytes(value.clone()))
         };
         let job = Job::Capabilities(folder.into(), files.iter().map(bytes).collect());
-        match self.execute(&job, &mut |_, _| (), &Interrupt::default())? {
+        match self.execute(&job, Streams::output(&mut |_, _| ()), &Interrupt::default())? {
             Report::Done => Ok(()),
             other => Err(unexpected(&other)),
         }
@@ -101,11 +84,11 @@ impl Helper {
         &self,
         mode: Mode,
         spec: &RunSpec,
-        output: TakeOutput<'_>,
+        streams: Streams<'_>,
         interrupt: &Interrupt,
     ) -> Result<Finished> {
-        let job = Job::Run(mode, Box::new(spec.clone()));
-        let report = self.execute(&job, output, interrupt);
+        let job = Job::Run(mode, streams.input.kind(), Box::new(spec.clone()));
+        let report = self.execute(&job, streams, interrupt);
         interrupt.check()?;
         match report? {
             Report::Ended {
@@ -128,23 +111,19 @@ impl Helper {
         }
     }
 
-    fn execute(&self, job: &Job, output: TakeOutput<'_>, interrupt: &Interrupt) -> Result<Report> {
+    fn execute(&self, job: &Job, streams: Streams<'_>, interrupt: &Interrupt) -> Result<Report> {
         let broken = |error: std::io::Error| self.broken(error);
         let (control, theirs) = UnixStream::pair().map_err(broken)?;
+        let Streams { input, output } = streams;
+        let (console, input) = Console::open(input).map_err(broken)?;
         let mut child = self.start(job.folder(), theirs).map_err(broken)?;
-        let mut conversation = Conversation {
-            control,
-            heard: Vec::new(),
-            asked: None,
-        };
-        let talked = conversation
-            .say_job(job)
-            .and_then(|()| conversation.listen(&mut child, output, interrupt));
+        let mut conversation = Conversation::new(control, console, &mut child);
+        let said = conversation.say_job(job, input);
         // The helper ends when it sees that nobody listens, and takes everything with it.
-        let _ = conversation.control.shutdown(Shutdown::Both);
+        let heard = said.and_then(|()| conversation.listen(output, interrupt));
         let ended = child.wait();
-        talked.and(ended.map(|_| ())).map_err(broken)?;
-        serde_json::from_slice(&conversation.heard).map_err(|_| self.no_helper())
+        let heard = heard.and_then(|heard| ended.map(|_| heard));
+        serde_json::from_slice(&heard.map_err(broken)?).map_err(|_| self.no_helper())
     }
 
     /// Starts a copy of the program that nobody can change: in memory, or where the machine allows no program there,
@@ -196,88 +175,6 @@ impl Helper {
         Error::new(ErrorKind::Run, message).with_help(
             "a program that embeds the library calls `builder_core::sandbox::enter_if_asked()` first in `main`",
         )
-    }
-}
-
-/// A talk with a helper.
-struct Conversation {
-    control: UnixStream,
-    heard: Vec<u8>,
-    /// When the command was asked to end.
-    asked: Option<Instant>,
-}
-
-impl Conversation {
-    fn say_job(&mut self, job: &Job) -> std::io::Result<()> {
-        let text = serde_json::to_vec(job)?;
-        self.control.write_all(&(text.len() as u64).to_le_bytes())?;
-        self.control.write_all(&text)
-    }
-
-    /// Passes on what the helper's commands print, until the helper has nothing more to say.
-    fn listen(
-        &mut self,
-        child: &mut Child,
-        output: TakeOutput<'_>,
-        interrupt: &Interrupt,
-    ) -> std::io::Result<()> {
-        let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
-        let mut buffer = vec![0; 64 * 1024];
-        let mut talking = true;
-        while talking || stdout.is_some() || stderr.is_some() {
-            self.pass_on(interrupt);
-            let mut polled = Vec::new();
-            let descriptors = [
-                talking.then(|| self.control.as_fd()),
-                stdout.as_ref().map(std::os::fd::AsFd::as_fd),
-                stderr.as_ref().map(std::os::fd::AsFd::as_fd),
-            ];
-            let places = descriptors.map(|one| {
-                one.map(|descriptor| {
-                    polled.push(PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
-                    polled.len() - 1
-                })
-            });
-            match poll(&mut polled, Some(&TICK)) {
-                Ok(0) | Err(rustix::io::Errno::INTR) => continue,
-                other => other?,
-            };
-            let [from_control, from_stdout, from_stderr] =
-                places.map(|place| place.is_some_and(|at| !polled[at].revents().is_empty()));
-            drop(polled);
-            if from_control {
-                let read = self.control.read(&mut buffer).unwrap_or(0);
-                self.heard.extend_from_slice(&buffer[..read]);
-                talking = read > 0;
-            }
-            if from_stdout && let Some(pipe) = &mut stdout {
-                let read = pipe.read(&mut buffer)?;
-                output(Stream::Stdout, &buffer[..read]);
-                stdout = stdout.filter(|_| read > 0);
-            }
-            if from_stderr && let Some(pipe) = &mut stderr {
-                let read = pipe.read(&mut buffer)?;
-                output(Stream::Stderr, &buffer[..read]);
-                stderr = stderr.filter(|_| read > 0);
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells the helper of an interrupt, and of the end of its grace.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the time that a command has to end reaches no byte"
-    )]
-    fn pass_on(&mut self, interrupt: &Interrupt) {
-        let order = match self.asked {
-            None if interrupt.is_set() => order::TERMINATE,
-            Some(asked) if asked.elapsed() > GRACE => order::KILL,
-            _ => return,
-        };
-        self.asked.get_or_insert_with(Instant::now);
-        // A helper that is gone has ended everything.
-        let _ = self.control.write_all(&[order]);
     }
 }
 

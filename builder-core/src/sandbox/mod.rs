@@ -1,7 +1,7 @@
 //! Executing a RUN: a process in a root file system of its own, without privileges and without a container runtime.
 //!
-//! Two engines: namespaces of an ordinary user, and a chroot behind Landlock for root in a container that forbids
-//! namespaces. Which one a machine allows is found out by trying (`probe`, `choose`). A helper process does the work
+//! Three engines: namespaces of an ordinary user; a supervisor that resolves every path, where namespaces are forbidden;
+//! and a chroot behind Landlock for root, which goes. Which one a machine allows is found out by trying (`probe`, `choose`). A helper process does the work
 //! (`launch` starts it, `enter` is its beginning): only a process with one thread may change its namespaces. In it,
 //! `init` starts the command and a supervisor answers the system calls for which the kernel alone has no good answer.
 //!
@@ -11,6 +11,8 @@ mod calls;
 pub mod choose;
 mod chroot;
 mod command;
+mod console;
+mod conversation;
 mod engine;
 mod enter;
 mod filter;
@@ -25,12 +27,16 @@ mod paths;
 mod places;
 pub mod probe;
 mod range;
+mod rights;
 mod sealed;
 pub mod spec;
+mod streams;
 mod supervisor;
 mod sys;
+mod terminal;
 
 pub use engine::{Engine, EngineCapabilities, RootForm, Sandbox};
 pub use enter::enter_if_asked;
-pub use launch::{Finished, Helper, TakeOutput};
+pub use launch::{Finished, Helper};
 pub use range::restart_with_subordinate_ids;
+pub use streams::{Input, Streams, TakeOutput};

@@ -16,7 +16,7 @@ use rustix::mount::{
 
 use super::masks;
 use super::places::{self, Made};
-use super::spec::{Doing as _, Failure, Ids, Mount, MountKind, Overlay, Root};
+use super::spec::{Doing as _, Failure, Ids, Mount, MountKind, Overlay, Root, RunSpec};
 use super::sys;
 use crate::owners::{ATTRIBUTE, OwnerRecord};
 
@@ -32,6 +32,9 @@ const DEVICE_LINKS: &[(&str, &str)] = &[
     ("stderr", "/proc/self/fd/2"),
 ];
 
+/// The size of `/dev/shm` where none is given, as in Docker.
+const SHM_SIZE: u64 = 64 << 20;
+
 /// Parts of `/proc` that tell of the whole machine: nothing may be written there.
 const READ_ONLY: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
@@ -46,14 +49,14 @@ pub(super) struct Mounted {
 
 /// Makes the root and everything in it; gives its path, in which nothing is hidden yet.
 pub(super) fn make_root(
-    root: &Root,
+    spec: &RunSpec,
     ids: Ids,
     own_processes: bool,
     mounted: &mut Mounted,
 ) -> Result<PathBuf, Failure> {
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     mount_change("/", private).doing("making mounts private")?;
-    let path = match root {
+    let path = match &spec.root {
         Root::Overlay(overlay) => mount_overlay(overlay)?,
         Root::Directory(path) => {
             let path = path.as_path().to_owned();
@@ -64,7 +67,7 @@ pub(super) fn make_root(
     };
     mount_proc(&path, own_processes, mounted)?;
     mount_sys(&path, mounted)?;
-    mount_dev(&path, ids, mounted)?;
+    mount_dev(&path, ids, spec.limits.shm_size, mounted)?;
     Ok(path)
 }
 
@@ -180,7 +183,12 @@ fn mount_sys(root: &Path, mounted: &mut Mounted) -> Result<(), Failure> {
     masks::hide(root, masks::SYS)
 }
 
-fn mount_dev(root: &Path, ids: Ids, mounted: &mut Mounted) -> Result<(), Failure> {
+fn mount_dev(
+    root: &Path,
+    ids: Ids,
+    shm_size: Option<u64>,
+    mounted: &mut Mounted,
+) -> Result<(), Failure> {
     let dev = place(root, Path::new("/dev"), true, mounted)?;
     // Not sticky: in a sticky directory that all may write, the kernel refuses to open other people's files to write.
     let tmpfs = c"mode=755,size=64m";
@@ -210,7 +218,9 @@ fn mount_dev(root: &Path, ids: Ids, mounted: &mut Mounted) -> Result<(), Failure
         Ids::Range => c"newinstance,ptmxmode=0666,mode=620,gid=5",
     };
     mount("devpts", &pts, "devpts", quiet, options).doing("mounting /dev/pts")?;
-    let (quiet, options) = (quiet | MountFlags::NODEV, c"mode=1777,size=64m");
+    let size = shm_size.unwrap_or(SHM_SIZE);
+    let options = CString::new(format!("mode=1777,size={size}")).unwrap_or_default();
+    let (quiet, options) = (quiet | MountFlags::NODEV, options.as_c_str());
     mount("shm", &shm, "tmpfs", quiet, options).doing("mounting /dev/shm")?;
     // Few programs want it, and not every container allows it.
     let _ = mount("mqueue", &mqueue, "mqueue", quiet, None);
@@ -299,7 +309,10 @@ fn secret_file(kind: &MountKind, folder: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// Makes `root` this process's root and forgets the old one.
-pub(super) fn enter_root(root: &Path) -> Result<(), Failure> {
+pub(super) fn enter_root(root: &Path, read_only: bool) -> Result<(), Failure> {
+    if read_only {
+        sys::mount::make_read_only(&c_path(root), false).doing("making the root read-only")?;
+    }
     rustix::process::chdir(root).doing("entering the root")?;
     // Old and new root in one place: no directory for the old one is needed, which would end up in the layer.
     rustix::process::pivot_root(".", ".").doing("changing the root")?;

@@ -54,10 +54,10 @@ impl Isolation for Namespaces<'_> {
         // A container may have forbidden it; the name is of no importance.
         let _ = rustix::system::sethostname(self.spec.hostname.as_bytes());
         let mounted = &mut self.mounted;
-        let root = mounts::make_root(&self.spec.root, self.ids, self.processes, mounted)?;
+        let root = mounts::make_root(self.spec, self.ids, self.processes, mounted)?;
         let folder = self.spec.root.folder();
         mounts::mount_all(&root, &self.spec.mounts, folder, &mut self.mounted)?;
-        mounts::enter_root(&root)
+        mounts::enter_root(&root, self.spec.read_only)
     }
 
     /// The root is entered already. The network is the caller's, and with it every abstract socket of the machine;
@@ -80,7 +80,7 @@ impl Isolation for Namespaces<'_> {
         }
     }
 
-    fn duty(&mut self, table: SideTable) -> Result<Option<Duty>, Failure> {
+    fn duty(&mut self, table: SideTable, _terminal: Option<u32>) -> Result<Option<Duty>, Failure> {
         let user = &self.spec.user;
         Ok(Some(Duty::Owners(Owners {
             identity: Identity {

@@ -244,7 +244,7 @@ impl Isolation for Supervised<'_> {
             host: Some(self.root.clone()),
             kind: Some(Kind::Files {
                 host: self.root.clone(),
-                read_only: false,
+                read_only: self.spec.read_only,
             }),
             stub: None,
         });
@@ -274,7 +274,7 @@ impl Isolation for Supervised<'_> {
         })
     }
 
-    fn duty(&mut self, table: SideTable) -> Result<Option<Duty>, Failure> {
+    fn duty(&mut self, table: SideTable, terminal: Option<u32>) -> Result<Option<Duty>, Failure> {
         let user = &self.spec.user;
         let mounts = self.shown.iter_mut().filter_map(|one| {
             Some(Mounted {
@@ -291,6 +291,7 @@ impl Isolation for Supervised<'_> {
             },
             table,
             mounts: mounts.collect(),
+            terminal,
         })))
     }
 

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use super::filter::{self, Notified, Policy};
 use super::paths::Supervised;
 use super::spec::{
-    Bytes, Doing as _, Ended, Failure, Ids, Overlay, Report, Root, RunSpec, UserIds,
+    Bytes, Doing as _, Ended, Failure, Ids, Limits, Overlay, Report, Root, RunSpec, UserIds,
 };
+use super::streams::InputKind;
 use super::sys::process::Forked;
 use super::{chroot, init, mounts, namespaces, places, sys};
 
@@ -222,12 +223,15 @@ fn try_paths(folder: &Path, landlock: i32) -> Result<(), Failure> {
         no_network: false,
         hostname: String::new(),
         tables: Vec::new(),
+        read_only: false,
+        stop_signal: libc::SIGTERM,
+        limits: Limits::default(),
     };
     let what = "starting a program behind a supervisor of paths";
     let (control, _nobody) = std::os::unix::net::UnixStream::pair().doing(what)?;
     let mut engine = Supervised::new(&spec, landlock);
     let status = Ended::Status(sys::loader::TRIAL_STATUS);
-    match init::run(&mut engine, &spec, &control) {
+    match init::run(&mut engine, &spec, (InputKind::Nothing, None), &control) {
         Report::Ended { status: ended, .. } if ended == status => Ok(()),
         Report::Failed(what, errno) => Err(Failure { what, errno }),
         Report::NotStarted(_, errno) => Err(std::io::Error::from_raw_os_error(errno)).doing(what),

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::streams::InputKind;
+
 /// One RUN: a process and the world it sees.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunSpec {
@@ -27,6 +29,83 @@ pub struct RunSpec {
     pub hostname: String,
     /// Side tables of owners (see [`crate::owners`]) that hold for files of the root.
     pub tables: Vec<Bytes>,
+    /// Whether the root can't be written to; what is mounted in it has its own word.
+    pub read_only: bool,
+    /// The signal that asks it to end; by number.
+    pub stop_signal: i32,
+    /// What it may use.
+    pub limits: Limits,
+}
+
+/// What a process may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// The size of `/dev/shm` in bytes; 64 MiB where none is given. (Where nothing can be mounted it is a directory of the
+    /// disk, without a bound.)
+    pub shm_size: Option<u64>,
+    /// Resource limits: setrlimit(2). A later one of the same resource counts.
+    pub resources: Vec<ResourceLimit>,
+}
+
+/// A resource limit; none is "unlimited".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceLimit {
+    /// What is limited.
+    pub resource: Resource,
+    /// The limit that counts.
+    pub soft: Option<u64>,
+    /// How far the process may raise it itself.
+    pub hard: Option<u64>,
+}
+
+/// A resource, by its name in Docker's `--ulimit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are those of setrlimit(2)")]
+pub enum Resource {
+    Core,
+    Cpu,
+    Data,
+    Fsize,
+    Locks,
+    Memlock,
+    Msgqueue,
+    Nice,
+    Nofile,
+    Nproc,
+    Rss,
+    Rtprio,
+    Rttime,
+    Sigpending,
+    Stack,
+}
+
+impl Resource {
+    /// All of them, with their names.
+    pub const ALL: [(&'static str, Self); 15] = [
+        ("core", Self::Core),
+        ("cpu", Self::Cpu),
+        ("data", Self::Data),
+        ("fsize", Self::Fsize),
+        ("locks", Self::Locks),
+        ("memlock", Self::Memlock),
+        ("msgqueue", Self::Msgqueue),
+        ("nice", Self::Nice),
+        ("nofile", Self::Nofile),
+        ("nproc", Self::Nproc),
+        ("rss", Self::Rss),
+        ("rtprio", Self::Rtprio),
+        ("rttime", Self::Rttime),
+        ("sigpending", Self::Sigpending),
+        ("stack", Self::Stack),
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        let mut all = Self::ALL.iter();
+        all.find(|(_, one)| *one == self)
+            .map_or("", |(name, _)| name)
+    }
 }
 
 /// User, group and supplementary groups of a process.
@@ -207,8 +286,8 @@ impl<'de> Deserialize<'de> for Bytes {
 /// What the helper process is asked to do.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Job {
-    /// Execute a RUN, isolated in this way.
-    Run(Mode, Box<RunSpec>),
+    /// Execute a RUN, isolated in this way, with this kind of input.
+    Run(Mode, InputKind, Box<RunSpec>),
     /// Find out what this machine allows, in a directory for trials.
     Probe(Bytes),
     /// Set file capabilities below a directory, which needs a user namespace: paths and values.
@@ -219,7 +298,7 @@ impl Job {
     /// A directory in the store that belongs to this job, or is beside what does.
     pub(super) fn folder(&self) -> &Path {
         match self {
-            Self::Run(_, spec) => spec.root.folder(),
+            Self::Run(_, _, spec) => spec.root.folder(),
             Self::Probe(folder) | Self::Capabilities(folder, _) => folder.as_path(),
         }
     }

@@ -13,7 +13,7 @@ mod tests;
 mod tokens;
 
 pub(crate) use files::Reader;
-pub(crate) use run::{bound, bound_name, run};
+pub(crate) use run::{Given, bound, bound_name, run};
 pub(crate) use tokens::quoted;
 
 use crate::build::caching::Asked;

@@ -7,9 +7,21 @@ use crate::cache::Key;
 use crate::digest::Digest;
 use crate::plan::lower::DEFAULT_HOSTNAME;
 use crate::plan::step::{CopyFrom, RunMount, RunMountKind, RunNetwork, RunScript, RunStep};
+use crate::sandbox::spec::{Limits, ResourceLimit};
 
-/// RUN, without the files of its mounts. `network` is what the step has in the end, `hosts` the names of `--add-host`.
-pub(crate) fn run(place: &Place<'_>, step: &RunStep, network: RunNetwork, hosts: &[String]) -> Key {
+/// What the command line gives to a RUN.
+#[derive(Clone, Copy)]
+pub(crate) struct Given<'a> {
+    /// The network that it has in the end.
+    pub(crate) network: RunNetwork,
+    /// The names of `--add-host`.
+    pub(crate) hosts: &'a [String],
+    /// `--shm-size` and `--ulimit`.
+    pub(crate) limits: &'a Limits,
+}
+
+/// RUN, without the files of its mounts.
+pub(crate) fn run(place: &Place<'_>, step: &RunStep, given: Given<'_>) -> Key {
     let RunStep {
         argv,
         scripts,
@@ -37,19 +49,41 @@ pub(crate) fn run(place: &Place<'_>, step: &RunStep, network: RunNetwork, hosts:
     if hostname != DEFAULT_HOSTNAME {
         key.set("hostname", hostname.clone());
     }
-    if network == RunNetwork::None {
+    if given.network == RunNetwork::None {
         key.set("--network", "none");
     }
     if *insecure {
         key.set("--security", "insecure");
     }
-    if !hosts.is_empty() {
-        key.set("--add-host", hosts.join(" "));
+    if !given.hosts.is_empty() {
+        key.set("--add-host", given.hosts.join(" "));
     }
+    set_limits(&mut key, given.limits);
     for (number, mount) in mounts.iter().enumerate() {
         key.set(format!("--mount {number}"), described(mount));
     }
     key
+}
+
+/// What the command may use: a program may ask, and behave accordingly.
+fn set_limits(key: &mut Key, limits: &Limits) {
+    let Limits {
+        shm_size,
+        resources,
+    } = limits;
+    if let Some(size) = shm_size {
+        key.set("--shm-size", size.to_string());
+    }
+    for limit in resources {
+        let ResourceLimit {
+            resource,
+            soft,
+            hard,
+        } = limit;
+        let number = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |it| it.to_string());
+        let values = format!("{}:{}", number(*soft), number(*hard));
+        key.set(format!("--ulimit {}", resource.name()), values);
+    }
 }
 
 /// What is started. No word of it can hold a NUL and be started; one that does must not look like two.

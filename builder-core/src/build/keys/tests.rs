@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Place, copy, directory, mounted, run, selection, workdir};
+use super::{Given, Place, copy, directory, mounted, run, selection, workdir};
 use crate::build::copy::Landing;
 use crate::build::finder::Source;
 use crate::cache::Key;
@@ -15,6 +15,7 @@ use crate::plan::step::{
     RunMountKind, RunNetwork, RunScript, RunStep, Spanned, SymbolicMode, WorkdirStep,
 };
 use crate::platform::Platform;
+use crate::sandbox::spec::{Limits, Resource, ResourceLimit};
 use crate::source::Span;
 use crate::store::Store;
 
@@ -122,9 +123,19 @@ fn mounts() -> Vec<RunMount> {
     kinds.into_iter().enumerate().map(mount).collect()
 }
 
+fn given<'a>(step: &RunStep, hosts: &'a [String], limits: &'a Limits) -> Given<'a> {
+    Given {
+        network: step.network,
+        hosts,
+        limits,
+    }
+}
+
 fn of_run(step: &RunStep) -> Key {
     let hosts = ["db".to_owned()];
-    at("RUN", |place| run(place, step, step.network, &hosts))
+    at("RUN", |place| {
+        run(place, step, given(step, &hosts, &Limits::default()))
+    })
 }
 
 /// A change of a step, with its name.
@@ -268,8 +279,33 @@ fn whatever_changes_a_run_changes_its_key() {
         &["db".into(), "x".into()],
         &["x".into(), "db".into()],
     ] {
-        let key = at("RUN", |place| run(place, &step, step.network, hosts));
+        let key = at("RUN", |place| {
+            run(place, &step, given(&step, hosts, &Limits::default()))
+        });
         keys.push((format!("hosts {hosts:?}"), key.digest()));
+    }
+    for (shm_size, soft, hard) in [
+        (Some(1), None, None),
+        (None, Some(1), None),
+        (None, Some(1), Some(2)),
+        (Some(1), Some(2), Some(2)),
+    ] {
+        let limit = |resource| ResourceLimit {
+            resource,
+            soft,
+            hard,
+        };
+        for resource in [Resource::Core, Resource::Nofile] {
+            let limits = Limits {
+                shm_size,
+                resources: vec![limit(resource)],
+            };
+            let hosts = ["db".to_owned()];
+            let key = at("RUN", |place| {
+                run(place, &step, given(&step, &hosts, &limits))
+            });
+            keys.push((format!("{limits:?}"), key.digest()));
+        }
     }
     all_differ(&keys);
     for (name, change) in RUN_SAME {
@@ -311,7 +347,11 @@ fn what_is_below_changes_a_key() {
             let below = workdir(&place, &step);
             keys.push((format!("{platform} {name}"), below.digest()));
             // The same of the others, whose keys are made the same way.
-            let other = run(&place, &run_step(), RunNetwork::Default, &[]);
+            let other = run(
+                &place,
+                &run_step(),
+                given(&run_step(), &[], &Limits::default()),
+            );
             assert_eq!(other.parts()["steps"], below.parts()["steps"]);
         }
     }

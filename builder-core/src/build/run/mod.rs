@@ -39,7 +39,7 @@ use crate::plan::{Plan, PlannedStep};
 use crate::rootfs::ChangeSink;
 use crate::sandbox::choose::choose;
 use crate::sandbox::spec::{Bytes, Ended, RunSpec};
-use crate::sandbox::{Engine, EngineCapabilities, Helper, Sandbox};
+use crate::sandbox::{Engine, EngineCapabilities, Helper, Sandbox, Streams};
 use crate::source::SourceFile;
 use crate::store::Store;
 pub(crate) use mounts::Sources;
@@ -48,6 +48,9 @@ pub(crate) use travel::export as export_mounts;
 
 /// The search path of a stage whose environment has none.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What asks a RUN to end.
+const SIGTERM: i32 = 15;
 
 /// What executes the RUNs of a build.
 #[derive(Debug)]
@@ -189,6 +192,9 @@ pub(crate) fn execute(
         no_network: runner.options.network_of(step) == RunNetwork::None,
         hostname: step.hostname.clone(),
         tables: prepared.tables(world.tables()),
+        read_only: false,
+        stop_signal: SIGTERM,
+        limits: runner.options.limits.clone(),
     };
     let mut tail = failure::Tail::default();
     let mut output = |stream, bytes: &[u8]| {
@@ -202,7 +208,8 @@ pub(crate) fn execute(
             bytes: bytes.to_vec(),
         });
     };
-    let finished = runner.engine.run(&spec, &mut output, shared.interrupt);
+    let streams = Streams::output(&mut output);
+    let finished = runner.engine.run(&spec, streams, shared.interrupt);
     let finished = finished.map_err(|error| beforehand::explain(step, input.base, error))?;
     world.finish(&finished.table)?;
     if finished.status != Ended::Status(0) {

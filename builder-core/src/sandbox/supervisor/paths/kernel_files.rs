@@ -11,7 +11,7 @@ use crate::sandbox::supervisor::caller::{Caller, LOOK};
 use crate::sandbox::supervisor::names::{Own, own_link, permit};
 use crate::sandbox::supervisor::paths::Server;
 use crate::sandbox::supervisor::paths::walk::{Found, Here};
-use crate::sandbox::supervisor::procfs::descends;
+use crate::sandbox::supervisor::procfs::{descends, read_small};
 use crate::sandbox::sys::loader::SCRATCH;
 use crate::sandbox::sys::memory;
 
@@ -115,6 +115,18 @@ impl Server {
         Ok(Found::Kernel(object, path.into_bytes()))
     }
 
+    /// The terminal that controls the caller, which is what `/dev/tty` is to it; to this process it would be another, or
+    /// none.
+    pub(super) fn own_terminal(&self, caller: &Caller<'_>) -> Result<OwnedFd> {
+        let stat = read_small(caller.proc, &format!("{}/stat", caller.pid()))?;
+        caller.check()?;
+        let number = controlling_terminal(&stat);
+        let number = number.filter(|number| self.terminals.contains(number));
+        let number = number.ok_or(Errno::NXIO)?;
+        let path = format!("/dev/pts/{number}");
+        Ok(rustix::fs::open(path.as_str(), LOOK, Mode::empty())?)
+    }
+
     /// What a link of the kernel's says; none where it is no link.
     pub(super) fn kernel_link(
         &self,
@@ -179,6 +191,19 @@ fn magic(path: &str) -> Option<(u32, Magic)> {
         _ => return None,
     };
     Some((process, magic)).filter(|_| names.next().is_none())
+}
+
+/// The number in `/dev/pts` of a process's controlling terminal, from its `stat` (`proc_pid_stat(5)`, field 7).
+fn controlling_terminal(stat: &str) -> Option<u32> {
+    // The name, in parentheses, may hold anything; the state is the first field after it.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let device: i32 = fields.split_whitespace().nth(4)?.parse().ok()?;
+    let device = u64::from(device.cast_unsigned());
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    // Unix98 pseudo-terminals, 2^20 numbers: the kernel's `Documentation/admin-guide/devices.txt`.
+    (136..=143)
+        .contains(&major)
+        .then(|| (major - 136) * 256 + minor)
 }
 
 #[cfg(test)]

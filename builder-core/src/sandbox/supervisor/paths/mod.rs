@@ -94,7 +94,7 @@ impl Server {
             sockets: Sockets::default(),
             peers: Peers::default(),
             starts: Starts::new()?,
-            terminals: BTreeSet::new(),
+            terminals: paths.terminal.into_iter().collect(),
             supervisor: std::process::id(),
             user: rustix::process::geteuid().as_raw(),
             group: rustix::process::getegid().as_raw(),

@@ -229,6 +229,13 @@ impl Server {
         if let Some(list) = mounts(text) {
             return hand_over(text_file(list.as_bytes())?, wanted.flags);
         }
+        if text == "/dev/tty" {
+            let terminal = self.own_terminal(caller)?;
+            return hand_over(
+                reopen(&terminal, wanted.flags | OFlags::NONBLOCK)?,
+                wanted.flags,
+            );
+        }
         let file = reopen(object, wanted.flags | OFlags::NONBLOCK)?;
         caller.check()?;
         let read = |file| std::io::read_to_string(std::fs::File::from(file));

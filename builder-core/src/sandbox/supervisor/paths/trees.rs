@@ -27,6 +27,8 @@ pub(crate) struct Paths {
     pub table: SideTable,
     /// What it sees; the first is its root, which has no stub.
     pub mounts: Vec<Mounted>,
+    /// The number of the terminal that the command was given.
+    pub terminal: Option<u32>,
 }
 
 /// Something at a place of the root.
