@@ -16,7 +16,7 @@ pub(crate) fn of(kind: ErrorKind) -> u8 {
         ErrorKind::Dockerfile => DOCKERFILE,
         ErrorKind::Context => 4,
         ErrorKind::BaseImage | ErrorKind::Registry => 5,
-        ErrorKind::Run => 6,
+        ErrorKind::Run | ErrorKind::NotStarted => 6,
         ErrorKind::Store => 7,
         ErrorKind::Output => 8,
         ErrorKind::Interrupted => 130,

@@ -18,6 +18,7 @@ pub(crate) mod archives;
 pub(crate) mod cache;
 pub(crate) mod images;
 pub(crate) mod run;
+pub(crate) mod session;
 mod words;
 
 use std::ffi::OsString;
@@ -28,6 +29,7 @@ use cache::{CacheCommand, PruneFlags};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use images::{HistoryFlags, ImagesFlags, InspectFlags, RmiFlags, TagFlags};
 use run::{ModeFlags, RunFlags};
+use session::{RunImageFlags, ShellFlags};
 
 /// Builds OCI images from Dockerfiles: no daemon, no root, no container runtime.
 #[derive(Debug, Parser)]
@@ -58,6 +60,10 @@ pub(crate) enum Command {
     },
     /// Delete what the build cache holds, the least recently used first
     Prune(PruneFlags),
+    /// Execute a command in an image: for a smoke test, or a look around; not for production
+    Run(Box<RunImageFlags>),
+    /// Start a shell in a stage, an image, or at a line of the Dockerfile
+    Shell(Box<ShellFlags>),
     /// List the images in the store
     Images(ImagesFlags),
     /// Give an image of the store further names

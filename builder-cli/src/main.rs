@@ -1,6 +1,7 @@
 //! The program `rbuild`: flags and environment in, a build by the library, an exit status out.
 
 mod command;
+mod console;
 mod credentials;
 mod engine;
 mod environment;
@@ -81,6 +82,14 @@ fn run(command: Command, environment: &Environment, interrupt: &Interrupt) -> Re
             command: CacheCommand::Ls(flags),
         } => command::cache::ls(&flags, environment).map(|()| exit_code::DONE),
         Command::Prune(flags) => command::cache::run(&flags, environment).map(|()| exit_code::DONE),
+        Command::Run(flags) => {
+            all_ids(&flags.world.mode, environment)?;
+            command::session::run(&flags, environment, interrupt)
+        }
+        Command::Shell(flags) => {
+            all_ids(&flags.world.mode, environment)?;
+            command::session::shell(&flags, environment, interrupt)
+        }
         Command::Images(flags) => {
             command::images::run(&flags, environment).map(|()| exit_code::DONE)
         }

@@ -10,6 +10,7 @@ mod inside;
 mod limits;
 mod outputs;
 mod run;
+pub(crate) mod session;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

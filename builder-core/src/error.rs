@@ -25,6 +25,9 @@ pub enum ErrorKind {
     Registry,
     /// A RUN step failed.
     Run,
+    /// The program of a RUN or a session could not be started: it isn't there, or, where the error has a source, it is no
+    /// program.
+    NotStarted,
     /// The local store: unreadable, full, or damaged.
     Store,
     /// An output could not be written.
@@ -113,6 +116,13 @@ impl Error {
     #[must_use]
     pub fn moved_to(mut self, file: &SourceFile, span: Span) -> Self {
         self.0.place = Some((file.clone(), span));
+        self
+    }
+
+    /// The same error at no place: the file was made up, and nobody could look there.
+    #[must_use]
+    pub fn without_place(mut self) -> Self {
+        self.0.place = None;
         self
     }
 

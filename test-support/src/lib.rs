@@ -20,5 +20,6 @@ pub mod names;
 pub mod reference;
 pub mod registry;
 pub mod tarball;
+pub mod terminal;
 pub mod tools;
 pub mod world;

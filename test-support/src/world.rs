@@ -16,6 +16,8 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::terminal::OnTerminal;
+
 /// The modification time that every prepared file gets, in seconds.
 pub const MTIME: i64 = 1_700_000_000;
 
@@ -159,6 +161,19 @@ impl World {
         arguments: impl IntoIterator<Item = S>,
         input: Vec<u8>,
     ) -> Running {
+        Running::start(
+            self.command(arguments),
+            input,
+            self.directory.path().to_str().unwrap().to_owned(),
+        )
+    }
+
+    /// Starts a line as [`World::line`] on a terminal of so many rows and columns.
+    pub fn start_on_terminal(&self, line: &str, size: (u16, u16)) -> OnTerminal {
+        OnTerminal::start(&self.command(self.words(line)), size)
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut words: Vec<OsString> = self.before.clone();
         words.push(self.program.clone().into_os_string());
         words.extend(arguments.into_iter().map(|word| word.as_ref().to_owned()));
@@ -168,11 +183,7 @@ impl World {
             .env_clear()
             .envs(&self.variables)
             .current_dir(self.path("out"));
-        Running::start(
-            command,
-            input,
-            self.directory.path().to_str().unwrap().to_owned(),
-        )
+        command
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use builder_core::build::session::OnFailure;
 use builder_core::build::{self, Built};
 use builder_core::interrupt::Interrupt;
 use builder_core::store::Store;
@@ -10,9 +11,11 @@ use serde_json::json;
 
 use super::moving::with_registry;
 use super::prepare;
+use crate::console::{Lent, Stage};
 use crate::engine::{self, Done, Wish};
 use crate::environment::Environment;
 use crate::flags::BuildFlags;
+use crate::flags::run::OnFailureFlag;
 use crate::render::Display;
 use crate::request;
 
@@ -33,8 +36,16 @@ pub(crate) fn run(
     }
     let (store, request) = prepare(flags, environment, interrupt)?;
     let display = Display::start(flags.progress, flags.quiet, environment);
-    let built = build::build(&store, request, &display.sink(), interrupt);
-    display.finish();
+    let stage = Stage::new(Lent::shell(), display, |_| true, interrupt);
+    let on_failure = flags.run.on_failure.map(|what| match what {
+        OnFailureFlag::Keep => OnFailure::Keep,
+        OnFailureFlag::Shell => OnFailure::Shell {
+            console: &stage,
+            busybox: request::session::busybox(),
+        },
+    });
+    let built = build::build_with(&store, request, on_failure.as_ref(), &stage, interrupt);
+    stage.finish();
     let loaded = match (&built, &wish) {
         (Ok(built), Some(wish)) => {
             Some(load(built, wish, (flags, &store), environment, interrupt)?)

@@ -18,6 +18,7 @@ mod place;
 pub(crate) mod plan;
 pub(crate) mod rmi;
 pub(crate) mod save;
+pub(crate) mod session;
 pub(crate) mod tag;
 pub(crate) mod transfer;
 pub(crate) mod why;

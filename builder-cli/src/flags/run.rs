@@ -30,8 +30,21 @@ pub(crate) struct RunFlags {
     #[arg(long, value_name = "LIMIT")]
     pub(crate) ulimit: Vec<String>,
 
+    /// When a RUN fails: start a shell in its root, or keep that for `rbuild shell --last-failed`
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(crate) on_failure: Option<OnFailureFlag>,
+
     #[command(flatten)]
     pub(crate) mode: ModeFlags,
+}
+
+/// `--on-failure`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnFailureFlag {
+    /// A shell.
+    Shell,
+    /// The root is kept.
+    Keep,
 }
 
 /// How RUN is isolated.

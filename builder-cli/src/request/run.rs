@@ -52,7 +52,7 @@ pub(crate) fn isolation(flags: &ModeFlags) -> (RunMode, RunIds) {
     (mode, ids)
 }
 
-fn network(given: Option<&str>) -> Result<RunNetwork> {
+pub(super) fn network(given: Option<&str>) -> Result<RunNetwork> {
     match given {
         None | Some("default") => Ok(RunNetwork::Default),
         Some("host") => Ok(RunNetwork::Host),
@@ -64,7 +64,7 @@ fn network(given: Option<&str>) -> Result<RunNetwork> {
     }
 }
 
-fn add_host(given: &str) -> Result<(String, IpAddr)> {
+pub(super) fn add_host(given: &str) -> Result<(String, IpAddr)> {
     let wrong = || {
         usage(format!("--add-host `{given}` is no host and address"))
             .with_help("write `--add-host NAME:ADDRESS`, such as `db:10.0.0.7`")

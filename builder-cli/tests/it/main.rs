@@ -22,6 +22,7 @@ mod registry;
 mod remote;
 mod remote_again;
 mod run;
+mod session;
 mod shared_cache;
 mod shared_mounts;
 

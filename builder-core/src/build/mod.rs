@@ -14,6 +14,7 @@ pub mod elsewhere;
 mod epoch;
 mod finder;
 pub mod git;
+mod health;
 mod images;
 mod keys;
 mod layer;
@@ -31,6 +32,7 @@ mod revisit;
 mod rewrite;
 mod run;
 mod schedule;
+pub mod session;
 mod sharing;
 mod stage;
 mod step;
@@ -41,6 +43,7 @@ mod workdir;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use crate::context::Context;
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, ImageId};
 use crate::error::{ErrorKind, Result};
@@ -58,6 +61,7 @@ use crate::registry::Registry;
 use crate::registry::retry::SystemClock;
 use crate::store::Store;
 use crate::timestamp::Timestamp;
+use crate::tree::Tree;
 pub use questions::{check, outline, targets};
 
 use caching::Caching;
@@ -67,6 +71,7 @@ use lending::{Lenders, Lending};
 use remote::Remote;
 use request::{BuildRequest, ContextSource};
 use run::Runner;
+use session::{Attached, OnFailure};
 use sharing::Sharing;
 use stage::Shared;
 
@@ -92,7 +97,21 @@ pub struct Built {
 /// failed isn't there.
 pub fn build(
     store: &Store,
+    request: BuildRequest,
+    events: &dyn EventSink,
+    interrupt: &Interrupt,
+) -> Result<Built> {
+    build_with(store, request, None, events, interrupt)
+}
+
+/// The same; when a RUN fails, somebody may look at its root before the build fails.
+///
+/// # Errors
+/// As for [`build`].
+pub fn build_with(
+    store: &Store,
     mut request: BuildRequest,
+    on_failure: Option<&OnFailure<'_>>,
     events: &dyn EventSink,
     interrupt: &Interrupt,
 ) -> Result<Built> {
@@ -100,6 +119,7 @@ pub fn build(
     let outputs = std::mem::take(&mut request.outputs);
     let purpose = Purpose::Build {
         bytes: !outputs.is_empty(),
+        on_failure,
     };
     let request = &request;
     with_result(store, request, purpose, events, interrupt, |done| {
@@ -127,12 +147,48 @@ pub fn why(
 }
 
 /// What the corridor is walked for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Purpose {
+#[derive(Clone, Copy)]
+enum Purpose<'a> {
     /// To know what would be executed.
     Ask,
-    /// For the image; `bytes` says that its layers' bytes are needed here.
-    Build { bytes: bool },
+    /// For the image.
+    Build {
+        /// Whether its layers' bytes are needed here.
+        bytes: bool,
+        /// What happens when a RUN fails.
+        on_failure: Option<&'a OnFailure<'a>>,
+    },
+    /// For a command in a root file system.
+    Session(&'a Attached<'a>),
+}
+
+impl<'a> Purpose<'a> {
+    fn only_asks(self) -> bool {
+        matches!(self, Self::Ask)
+    }
+
+    /// Whether the bytes of the result's layers are needed here.
+    fn wants_bytes(self) -> bool {
+        match self {
+            Self::Ask => false,
+            Self::Build { bytes, .. } => bytes,
+            Self::Session(attached) => attached.session.keep,
+        }
+    }
+
+    fn session(self) -> Option<&'a Attached<'a>> {
+        match self {
+            Self::Session(attached) => Some(attached),
+            _ => None,
+        }
+    }
+
+    fn on_failure(self) -> Option<&'a OnFailure<'a>> {
+        match self {
+            Self::Build { on_failure, .. } => on_failure,
+            _ => None,
+        }
+    }
 }
 
 /// What the corridor has at its end.
@@ -146,7 +202,7 @@ struct Done<'d, 'a> {
 fn with_result<T>(
     store: &Store,
     request: &BuildRequest,
-    purpose: Purpose,
+    purpose: Purpose<'_>,
     events: &dyn EventSink,
     interrupt: &Interrupt,
     finish: impl FnOnce(Done<'_, '_>) -> Result<T>,
@@ -164,14 +220,16 @@ fn with_result<T>(
     let mut images = Images::new(store, &request.named_contexts)
         .with_registry(registry.as_ref(), request.pull)
         .with_remote(remote);
-    let mut planned = planning::plan(request, &mut images)?;
+    let mut planned = planning::plan(request, purpose.session(), &mut images)?;
     let context = planning::open_context(store, request)?;
     planned.add_ignored_sources(context.as_ref());
     tell_warnings(request, &mut planned.warnings, events)?;
     let plan = &planned.plan;
     let runner = match purpose {
         Purpose::Ask => None,
-        Purpose::Build { .. } => find_runner(plan, store, request, events, interrupt)?,
+        Purpose::Build { .. } | Purpose::Session(_) => {
+            find_runner(plan, store, request, events, interrupt)?
+        }
     };
     let epoch = plan.epoch.map(Timestamp::from_seconds);
     let options = LayerOptions {
@@ -180,30 +238,27 @@ fn with_result<T>(
         threads: request.threads.max(1),
     };
     let lending = Lending::default();
-    let kept = planning::layers_to_keep(purpose, plan, &planned.bases);
+    let kept = planning::layers_to_keep(purpose.wants_bytes(), plan, &planned.bases);
     let lenders = Lenders {
         kept: &kept,
         registry: registry.as_ref(),
         lending: &lending,
         decides: true,
     };
-    let sharing = Sharing::open(request, purpose == Purpose::Ask, &lenders, events)?;
+    let sharing = Sharing::open(request, purpose.only_asks(), &lenders, events)?;
     let caching = Caching::new(store, &options, request, plan, &sharing, &lenders);
     let shared = Shared {
         file: &request.dockerfile,
         store,
-        context: match (&context, &request.context) {
-            (Some(context), _) => Some(context),
-            (None, ContextSource::Archive(archive)) => Some(&**archive),
-            (None, ContextSource::Fetched(fetched)) => Some(&**fetched),
-            (None, _) => None,
-        },
+        context: tree_of(context.as_ref(), request),
         remote,
         options,
         now: epoch.unwrap_or(request.now),
         runner: runner.as_ref(),
         run: &request.run,
-        only_asks: purpose == Purpose::Ask,
+        session: purpose.session(),
+        on_failure: purpose.on_failure(),
+        only_asks: purpose.only_asks(),
         caching: &caching,
         context_path: request.context.directory(),
         plan,
@@ -231,6 +286,16 @@ fn with_result<T>(
     let exported = sharing.finish(events);
     damage::tell(store, events);
     result.and_then(|result| exported.map(|()| result))
+}
+
+/// The build context, wherever it came from.
+fn tree_of<'a>(directory: Option<&'a Context>, request: &'a BuildRequest) -> Option<&'a dyn Tree> {
+    match (directory, &request.context) {
+        (Some(context), _) => Some(context),
+        (None, ContextSource::Archive(archive)) => Some(&**archive),
+        (None, ContextSource::Fetched(fetched)) => Some(&**fetched),
+        (None, _) => None,
+    }
 }
 
 /// Does a build's work while other threads export what it makes.
@@ -263,14 +328,15 @@ fn execute(
     bases: &BTreeMap<usize, Found>,
     images: &Mutex<Images<'_>>,
     jobs: usize,
-    purpose: Purpose,
+    purpose: Purpose<'_>,
 ) -> Result<Option<Image>> {
     announce(shared);
     let mut mended = 0;
     loop {
         let executed = schedule::execute(shared, bases.clone(), images, jobs);
         let settled = executed.and_then(|mut image| {
-            if let (Some(image), Purpose::Build { bytes }) = (&mut image, purpose) {
+            if let (Some(image), false) = (&mut image, purpose.only_asks()) {
+                let bytes = purpose.wants_bytes();
                 shared.caching.settle(shared, image, bytes)?;
             }
             Ok(image)
@@ -279,7 +345,11 @@ fn execute(
         let again = shared.caching.begin_anew();
         match settled {
             // A command that fails would fail again.
-            Err(error) if again && error.kind() != ErrorKind::Run && !shared.interrupt.is_set() => {
+            Err(error)
+                if again
+                    && !matches!(error.kind(), ErrorKind::Run | ErrorKind::NotStarted)
+                    && !shared.interrupt.is_set() =>
+            {
                 let message = format!(
                     "a cached layer can't be had and is made anew: {}",
                     error.message()
@@ -368,7 +438,7 @@ pub fn plan(store: &Store, request: &BuildRequest) -> Result<(Plan, Vec<Diagnost
     let mut images = Images::new(store, &request.named_contexts)
         .with_registry(registry.as_ref(), request.pull)
         .with_remote(remote);
-    let planned = planning::plan(request, &mut images)?;
+    let planned = planning::plan(request, None, &mut images)?;
     Ok((planned.plan, planned.warnings))
 }
 

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::build::Purpose;
 use crate::build::epoch;
 use crate::build::images::{Found, Images};
 use crate::build::request::{BuildRequest, ContextSource};
+use crate::build::session::{self, Attached, Place};
 use crate::cache::shared::{CacheFrom, CacheTarget};
 use crate::context::Context;
 use crate::diagnostic::{Diagnostic, Severity};
@@ -108,10 +108,21 @@ fn own_in(store: &Store, request: &BuildRequest, context: &Path) -> Vec<ImagePat
 ///
 /// # Errors
 /// Every problem of the Dockerfile at once; base images that can't be found.
-pub(crate) fn plan(request: &BuildRequest, images: &mut Images<'_>) -> Result<Planned> {
+pub(crate) fn plan(
+    request: &BuildRequest,
+    attached: Option<&Attached<'_>>,
+    images: &mut Images<'_>,
+) -> Result<Planned> {
     let file = &request.dockerfile;
     let mut options = request.plan_options();
-    let (parsed, mut diagnostics) = parse(request);
+    let (mut parsed, mut diagnostics) = parse(request);
+    let place = attached.map(|attached| attached.session.place);
+    if let Some(place) = place
+        && !diagnostics.iter().any(Diagnostic::is_error)
+    {
+        let target = options.target.take();
+        session::append(&mut parsed, file, place, target.as_deref())?;
+    }
     epoch::resolve(request, &parsed, images, &mut options)?;
     let (graph, found) = plan::graph(file, &parsed, &options);
     diagnostics.extend(found);
@@ -122,7 +133,7 @@ pub(crate) fn plan(request: &BuildRequest, images: &mut Images<'_>) -> Result<Pl
         diagnostics.extend(lowered_without_bases(file, &parsed, &graph, &options));
         return Err(Error::from_diagnostics(file, sorted(diagnostics)));
     }
-    let bases = match find_bases(request, &parsed, &mut graph, images) {
+    let bases = match find_bases(request, place, (&parsed, &mut graph), images) {
         Ok(bases) => bases,
         Err(error) => {
             // What is wrong in the file itself matters more than a base that can't be had.
@@ -138,13 +149,18 @@ pub(crate) fn plan(request: &BuildRequest, images: &mut Images<'_>) -> Result<Pl
     let settings = settings(request, &parsed);
     let diagnostics = settings.apply(&parsed, diagnostics);
     match plan {
-        Some(plan) => Ok(Planned {
-            plan,
-            warnings: sorted(diagnostics),
-            bases,
-            settings,
-            parsed,
-        }),
+        Some(mut plan) => {
+            if let Some(attached) = attached {
+                session::name_step(&mut plan, attached.session)?;
+            }
+            Ok(Planned {
+                plan,
+                warnings: sorted(diagnostics),
+                bases,
+                settings,
+                parsed,
+            })
+        }
         None => Err(Error::from_diagnostics(file, sorted(diagnostics))),
     }
 }
@@ -272,8 +288,8 @@ fn sorted(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
 /// What the stages start from. Triggers of a base may need more stages, whose bases are found too.
 fn find_bases(
     request: &BuildRequest,
-    parsed: &Dockerfile,
-    graph: &mut StageGraph,
+    place: Option<Place>,
+    (parsed, graph): (&Dockerfile, &mut StageGraph),
     images: &mut Images<'_>,
 ) -> Result<BTreeMap<usize, Found>> {
     let mut bases = BTreeMap::new();
@@ -293,7 +309,7 @@ fn find_bases(
             };
             error.at(&request.dockerfile, span)
         })?;
-        if let Some(config) = config(&found) {
+        if let (Some(config), true) = (config(&found), place != Some(Place::Image)) {
             graph.add_triggers(parsed, index, &config.config.on_build);
         }
         bases.insert(index, found);
@@ -342,11 +358,11 @@ fn configs(bases: &BTreeMap<usize, Found>) -> BTreeMap<usize, ImageConfig> {
 
 /// The layers that outputs hold from the image that the result's stage starts from, directly or through other stages.
 pub(super) fn layers_to_keep(
-    purpose: Purpose,
+    wanted: bool,
     plan: &Plan,
     bases: &BTreeMap<usize, Found>,
 ) -> BTreeSet<Digest> {
-    if purpose != (Purpose::Build { bytes: true }) {
+    if !wanted {
         return BTreeSet::new();
     }
     let mut index = plan.target;

@@ -11,6 +11,7 @@ use crate::build::images::Images;
 use crate::build::remote::Remote;
 use crate::build::request::RunOptions;
 use crate::build::run::{Runner, StageRoot};
+use crate::build::session::{Attached, OnFailure};
 use crate::build::step::{self, SoFar};
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, ErrorKind, Result};
@@ -45,6 +46,10 @@ pub(crate) struct Shared<'a> {
     pub(crate) now: Timestamp,
     /// What RUN is given.
     pub(crate) run: &'a RunOptions,
+    /// The session that is the last step, where there is one.
+    pub(crate) session: Option<&'a Attached<'a>>,
+    /// What happens when a RUN fails.
+    pub(crate) on_failure: Option<&'a OnFailure<'a>>,
     /// Nothing is executed: the question is what would be.
     pub(crate) only_asks: bool,
     /// What executes RUN, where the plan has any.

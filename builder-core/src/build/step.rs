@@ -240,27 +240,44 @@ fn run(
     let Some(bound) = bound(finder, step, &mut key)? else {
         return Ok(Made::Unknown);
     };
+    let runner = || {
+        let missing = || Error::new(ErrorKind::Internal, "a RUN was not prepared for");
+        shared.runner.ok_or_else(missing)
+    };
+    let input = |runner| RunInput {
+        runner,
+        shared,
+        step,
+        id: planned.id,
+        layers,
+        base: so_far.view,
+        sources: finder,
+        bound: &bound,
+    };
+    if let Some(attached) = shared.session.filter(|_| is_last(finder, planned)) {
+        let layer = attached.session.keep;
+        let layer = layer.then(|| maker(finder, planned, None)).transpose()?;
+        let made = run::attend(&input(runner()?), so_far.root, layer, attached)?;
+        // Nobody will ask for it again: what was typed is no key.
+        let layer = made.map(|made| Layer::made(made.descriptor, made.diff_id));
+        return Ok(layer.map_or(Made::Nothing, Made::Layer));
+    }
     shared.caching.through(asked, &key, |previous| {
-        let runner = shared
-            .runner
-            .ok_or_else(|| Error::new(ErrorKind::Internal, "a RUN was not prepared for"))?;
-        let input = RunInput {
-            runner,
-            shared,
-            step,
-            id: planned.id,
-            layers,
-            base: so_far.view,
-            sources: finder,
-            bound: &bound,
-        };
-        let made = run::execute(&input, so_far.root, maker(finder, planned, previous)?)?;
+        let maker = maker(finder, planned, previous)?;
+        let made = run::execute(&input(runner()?), so_far.root, maker)?;
         // The command saw what lay there when it began; the key speaks of a moment before.
-        if self::bound(finder, step, &mut key.clone())? != Some(bound) {
+        if self::bound(finder, step, &mut key.clone())? != Some(bound.clone()) {
             shared.caching.distrust();
         }
         Ok(made)
     })
+}
+
+/// Whether a step is the last one of the target.
+fn is_last(finder: &Finder<'_, '_, '_>, planned: &PlannedStep) -> bool {
+    let last = finder.stage.steps.last();
+    finder.stage.index == finder.shared.plan.target
+        && last.is_some_and(|last| last.id == planned.id)
 }
 
 /// What the bind mounts of a step show, and what its caches begin with; it becomes part of the key. None where that is a stage that would have to be

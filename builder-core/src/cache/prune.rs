@@ -25,6 +25,9 @@ pub struct PruneOptions {
     pub dry_run: bool,
 }
 
+/// The folder of the root of the last RUN that failed and was kept.
+pub(crate) const FAILED: &str = "failed";
+
 /// One thing that the cache holds.
 #[derive(Clone, Debug)]
 pub struct Item {
@@ -52,6 +55,8 @@ pub enum ItemKind {
     Blob,
     /// The uncompressed copy of a layer.
     Spool,
+    /// The root of a RUN that failed, kept to be looked at.
+    Failed,
     /// What is known of a layer, a file list or an image, beside the results themselves.
     Note,
 }
@@ -65,6 +70,7 @@ impl ItemKind {
             Self::Mount => "mount",
             Self::Blob => "blob",
             Self::Spool => "spool",
+            Self::Failed => "failed",
             Self::Note => "note",
         }
     }
@@ -99,6 +105,7 @@ pub fn list(store: &Store) -> Result<Vec<Item>> {
         items.push(item(ItemKind::Root, name, bytes, &mark, vec![root.path]));
     }
     mounts(store, &mut items);
+    failed(store, &mut items);
     spools(store, &mut items);
     notes(store, &tagged, &owned, &mut items)?;
     items.sort_by(|one, other| (one.used, &one.name).cmp(&(other.used, &other.name)));
@@ -293,6 +300,20 @@ fn mounts(store: &Store, items: &mut Vec<Item>) {
             bytes,
             &path.join("used"),
             vec![path],
+        ));
+    }
+}
+
+fn failed(store: &Store, items: &mut Vec<Item>) {
+    let path = store.root().join(FAILED);
+    if path.is_dir() {
+        let (name, bytes) = ("the last RUN that failed".to_owned(), bytes_of(&path));
+        items.push(item(
+            ItemKind::Failed,
+            name,
+            bytes,
+            &path,
+            vec![path.clone()],
         ));
     }
 }

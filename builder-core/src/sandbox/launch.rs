@@ -201,7 +201,7 @@ fn not_started(program: &str, errno: i32) -> Error {
         ),
         _ => (format!("`{program}` could not be started"), "see the cause"),
     };
-    let error = Error::new(ErrorKind::Run, message).with_help(help);
+    let error = Error::new(ErrorKind::NotStarted, message).with_help(help);
     match errno {
         libc::ENOENT => error,
         _ => error.with_source(cause),

@@ -167,6 +167,14 @@ impl Root {
             Self::Directory(path) => path.as_path().parent().unwrap_or(path.as_path()),
         }
     }
+
+    /// Where changes of an overlay appear.
+    pub(crate) fn upper(&self) -> Option<PathBuf> {
+        match self {
+            Self::Overlay(overlay) => Some(overlay.folder.as_path().join("upper")),
+            Self::Directory(_) => None,
+        }
+    }
 }
 
 /// An overlay mount.

@@ -13,6 +13,7 @@
 //!   layers/<digest>.origin   registries and repositories that have a blob
 //!   layers/<diff ID>.tar     an uncompressed copy of a layer that can't be read at random
 //!   roots/<encoding>/<key>/  a layer laid out as a directory: tree/, owners, and chain, which says of what
+//!   failed/                  the root of the last RUN that failed and was kept, and what it had been asked
 //!   cache/                   build cache, written by the cache room
 //!   locks/use                shared: a build; exclusive: garbage collection
 //!   locks/index              exclusive: a change of index.json

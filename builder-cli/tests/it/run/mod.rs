@@ -127,6 +127,11 @@ impl Way {
         self.flags.contains("userns")
     }
 
+    /// The flags that ask for it.
+    pub(crate) fn words(self) -> Vec<&'static str> {
+        self.flags.split(' ').collect()
+    }
+
     /// The arguments of a build in this way of the world's Dockerfile, the output left out.
     pub(crate) fn line(self, more: &str) -> String {
         let flags = self.flags;

@@ -87,7 +87,7 @@ pub(super) fn of(status: Ended, tail: &Tail, honours_setuid: bool) -> Error {
 }
 
 /// The names of the signals that end programs (signal(7)).
-fn name(signal: i32) -> Option<&'static str> {
+pub(super) fn name(signal: i32) -> Option<&'static str> {
     Some(match signal {
         1 => "SIGHUP",
         2 => "SIGINT",

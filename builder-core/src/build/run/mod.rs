@@ -6,12 +6,14 @@
 mod agent;
 mod beforehand;
 mod caches;
+pub(crate) mod failed;
 mod failure;
 mod files;
 mod history;
 mod keys;
 mod mounts;
 mod root;
+mod session;
 mod ssh;
 mod travel;
 mod user;
@@ -23,6 +25,7 @@ use std::collections::BTreeMap;
 
 use crate::build::layer::LayerMaker;
 use crate::build::request::RunOptions;
+use crate::build::session::OnFailure;
 use crate::build::stage::Shared;
 use crate::digest::Digest;
 use crate::entry::Entry;
@@ -33,7 +36,7 @@ use crate::image::view::View;
 use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
 use crate::layer::Layer as NewLayer;
-use crate::owners::OwnerEncoding;
+use crate::owners::{OwnerEncoding, SideTable};
 use crate::plan::step::{RunNetwork, RunStep, Step};
 use crate::plan::{Plan, PlannedStep};
 use crate::rootfs::ChangeSink;
@@ -43,7 +46,9 @@ use crate::sandbox::{Engine, EngineCapabilities, Helper, Sandbox, Streams};
 use crate::source::SourceFile;
 use crate::store::Store;
 pub(crate) use mounts::Sources;
+use root::Prepared;
 pub(crate) use root::StageRoot;
+pub(crate) use session::{attend, look_at_last};
 pub(crate) use travel::export as export_mounts;
 
 /// The search path of a stage whose environment has none.
@@ -166,16 +171,16 @@ pub(crate) struct RunInput<'a, 's> {
     pub(crate) bound: &'a BTreeMap<String, Digest>,
 }
 
-/// Executes a RUN; its layer.
-///
-/// # Errors
-/// [`ErrorKind::Run`] where the command fails, can't be started, or a mount can't be made.
-pub(crate) fn execute(
-    input: &RunInput<'_, '_>,
-    root: &mut StageRoot,
-    mut layer: LayerMaker<'_>,
-) -> Result<NewLayer> {
-    let (runner, shared, step) = (input.runner, input.shared, input.step);
+/// A RUN that may begin: its root, its mounts, and what is asked of the engine.
+struct Ready {
+    prepared: Prepared,
+    world: mounts::World,
+    spec: RunSpec,
+}
+
+/// Lays out the root, makes the mounts, finds the user.
+fn ready(input: &RunInput<'_, '_>, root: &mut StageRoot, step: &RunStep) -> Result<Ready> {
+    let runner = input.runner;
     beforehand::check_workdir(step, input.base)?;
     let prepared = root.prepare(input)?;
     let (user, home) = user::resolve(&step.user, input.base)?;
@@ -196,6 +201,24 @@ pub(crate) fn execute(
         stop_signal: SIGTERM,
         limits: runner.options.limits.clone(),
     };
+    Ok(Ready {
+        prepared,
+        world,
+        spec,
+    })
+}
+
+/// Executes a RUN; its layer.
+///
+/// # Errors
+/// [`ErrorKind::Run`] where the command fails, can't be started, or a mount can't be made.
+pub(crate) fn execute(
+    input: &RunInput<'_, '_>,
+    root: &mut StageRoot,
+    mut layer: LayerMaker<'_>,
+) -> Result<NewLayer> {
+    let (runner, shared, step) = (input.runner, input.shared, input.step);
+    let mut ready = ready(input, root, step)?;
     let mut tail = failure::Tail::default();
     let mut output = |stream, bytes: &[u8]| {
         if bytes.is_empty() {
@@ -209,24 +232,49 @@ pub(crate) fn execute(
         });
     };
     let streams = Streams::output(&mut output);
-    let finished = runner.engine.run(&spec, streams, shared.interrupt);
+    let finished = runner.engine.run(&ready.spec, streams, shared.interrupt);
     let finished = finished.map_err(|error| beforehand::explain(step, input.base, error))?;
-    world.finish(&finished.table)?;
     if finished.status != Ended::Status(0) {
-        return Err(failure::of(
-            finished.status,
-            &tail,
-            runner.capabilities.honours_setuid,
-        ));
+        let honours_setuid = runner.capabilities.honours_setuid;
+        let failure = failure::of(finished.status, &tail, honours_setuid);
+        return Err(after_failure(input, ready, &finished.table, failure)?);
     }
+    ready.world.finish(&finished.table)?;
     for path in &finished.moved {
         shared.events.send(moved(path));
     }
-    let table = finished.table;
-    root.changes(&prepared, input, &table, &mut Sink(&mut layer))?;
+    let (prepared, table) = (&ready.prepared, finished.table);
+    root.changes(prepared, input, &table, &mut Sink(&mut layer))?;
     let made = layer.finish()?;
-    root.keep(&prepared, input, &made, &table)?;
+    root.keep(prepared, input, &made, &table)?;
     Ok(made)
+}
+
+/// Does what the caller wants of a root that a command left when it failed; gives the failure, with a word on that.
+fn after_failure(
+    input: &RunInput<'_, '_>,
+    mut ready: Ready,
+    table: &SideTable,
+    failure: Error,
+) -> Result<Error> {
+    match input.shared.on_failure {
+        None => ready.world.finish(table)?,
+        Some(OnFailure::Shell { console, busybox }) => {
+            let lent = (*console, busybox.as_deref());
+            input.shared.events.send(Event::Notice {
+                message: format!("{}: a shell in its root follows", failure.message()),
+            });
+            let looked = session::look_at(input, &mut ready, table, lent);
+            ready.world.finish(table)?;
+            looked?;
+        }
+        Some(OnFailure::Keep) => {
+            ready.world.finish(table)?;
+            failed::keep(input, ready, table)?;
+            return Ok(failure.with_help("`rbuild shell --last-failed` shows the root as it is"));
+        }
+    }
+    Ok(failure)
 }
 
 /// A mount point that could not be taken away again.

@@ -59,6 +59,11 @@ pub(super) struct World {
 }
 
 impl World {
+    /// The names of the variables that it gives.
+    pub(super) fn env_names(&self) -> Vec<&str> {
+        self.env.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
     /// Side tables of what is mounted.
     pub(super) fn tables(&self) -> &[Bytes] {
         &self.tables

@@ -12,7 +12,10 @@ use crate::owners::SideTable;
 use crate::rootfs::{self, Layouts, Snapshot};
 use crate::sandbox::RootForm;
 use crate::sandbox::spec::{Bytes, Overlay, Root};
-use crate::store::TemporaryDirectory;
+use crate::store::{TemporaryDirectory, remove_tree};
+
+/// The owners that a command left, in the directory of its RUN.
+pub(super) const OWNERS: &str = "owners-after";
 
 /// The root of a stage, as far as it lasts from one RUN to the next.
 #[derive(Debug, Default)]
@@ -46,6 +49,24 @@ impl Prepared {
     /// The root, as the sandbox takes it.
     pub(super) fn root(&self) -> Root {
         self.root.clone()
+    }
+
+    /// Makes the root ready for another command, which finds what the one before left.
+    pub(super) fn begin_again(&self) -> Result<()> {
+        begin_again(&self.root)
+    }
+
+    /// The side tables that hold in it after a command, which left this one.
+    pub(super) fn tables_and(&self, table: &SideTable) -> Result<Vec<Bytes>> {
+        let file = self.folder.path().join(OWNERS);
+        write(&file, table.to_text().as_bytes())?;
+        Ok(self.tables(&[file.into()]))
+    }
+
+    /// Gives the directory another name, under which it stays.
+    pub(super) fn rename(self, to: &Path) -> Result<()> {
+        self.folder.rename(to)?;
+        Ok(())
     }
 
     /// The side tables that hold in it, with those of its mounts.
@@ -204,6 +225,31 @@ fn bring_up_to_date(input: &RunInput<'_, '_>, mut directory: Directory) -> Resul
         input.base,
     )?;
     Ok(directory)
+}
+
+/// Makes a root ready for another command, which finds what the one before left.
+pub(super) fn begin_again(root: &Root) -> Result<()> {
+    let Root::Overlay(overlay) = root else {
+        return Ok(());
+    };
+    // The kernel's mark that an overlay was mounted without flushes (it refuses to mount such a one again), and the names
+    // of the layers.
+    for left in ["work", "l"] {
+        let path = overlay.folder.as_path().join(left);
+        remove(&path).map_err(|error| trouble(&path, error))?;
+    }
+    make_directory(&overlay.folder.as_path().join("work"))
+}
+
+/// Removes a directory, or a link to one.
+fn remove(path: &Path) -> std::io::Result<()> {
+    if path.is_symlink() {
+        return std::fs::remove_file(path);
+    }
+    match remove_tree(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 fn make_directory(path: &Path) -> Result<()> {
