@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use builder_core::cache::prune::{Item, ItemKind, PruneOptions, list, prune};
+use builder_core::cache::inventory::{Item, ItemKind, list};
+use builder_core::cache::prune::{PruneOptions, prune};
 use builder_core::store::Store;
 use builder_core::{Error, ErrorKind, Result};
 

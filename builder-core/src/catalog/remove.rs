@@ -77,7 +77,7 @@ pub fn free(store: &Store, images: &[Descriptor]) -> Result<Removed> {
     if reached.blobs.is_empty() {
         return Ok(removed);
     }
-    let owned = cache::prune::owned(store)?;
+    let owned = cache::inventory::owned(store)?;
     let needed = |digest: &Digest| tagged.blobs.contains(digest) || owned.blobs.contains(digest);
     let heads: BTreeSet<Digest> = images.iter().map(|one| one.digest).collect();
     for digest in reached.blobs.iter().filter(|digest| !needed(digest)) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Ready, RunInput, root};
-use crate::cache::prune::FAILED;
+use crate::cache::inventory::FAILED;
 use crate::error::{Error, ErrorKind, Result};
 use crate::owners::SideTable;
 use crate::sandbox::spec::{Bytes, Mount, MountKind, Root, RunSpec};

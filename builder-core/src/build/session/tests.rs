@@ -1,3 +1,5 @@
+//! Tables of what a session starts, and where in a file it stands.
+
 use super::*;
 use crate::dockerfile::instruction::InstructionKind;
 use crate::dockerfile::parse::{ParseOptions, parse_with};
