@@ -61,9 +61,12 @@ pub(crate) fn missing(input: &CopyInput<'_>, word: &Spanned<String>, at: &ImageP
             .with_note(format!("there is {shown} in it"))
             .with_help("delete that character");
     }
-    match near(source, at) {
-        Some(name) => error.with_help(format!("did you mean `{name}`?")),
-        None => error.with_help(advice(input.step)),
+    match near(source, at).as_slice() {
+        [] => error.with_help(advice(input.step)),
+        names => {
+            let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+            error.with_help(format!("did you mean {}?", names.join(" or ")))
+        }
     }
 }
 
@@ -119,14 +122,67 @@ pub(crate) fn leading_link(source: &dyn Tree, path: &ImagePath) -> Option<String
     None
 }
 
-/// A name in the same directory that differs by case or by one or two characters.
-fn near(source: &dyn Tree, at: &ImagePath) -> Option<String> {
-    let wanted = String::from_utf8_lossy(at.file_name()?).into_owned();
-    let siblings = source.list(&at.parent()?).ok()?;
-    let names = siblings.take(10_000).flatten().filter_map(|node| {
-        let name = node.entry.path.file_name()?.to_vec();
-        String::from_utf8(name).ok()
-    });
-    let names: Vec<String> = names.filter(|name| *name != wanted).collect();
-    nearest(&wanted, names.iter().map(String::as_str)).map(str::to_owned)
+/// So many entries of a tree are looked at for a name, in all.
+const LOOKED_AT: usize = 20_000;
+/// So many names are told.
+const TOLD: usize = 3;
+
+/// Paths that may have been meant: the one that differs by case or by a few characters in some of its components, or else
+/// those of the same name elsewhere.
+fn near(source: &dyn Tree, at: &ImagePath) -> Vec<String> {
+    let told = |path: &ImagePath| shown(path.as_relative());
+    match repaired(source, at) {
+        Some(path) => vec![told(&path)],
+        None => elsewhere(source, at).iter().map(told).collect(),
+    }
+}
+
+/// The path with the nearest name in the place of each component that isn't there.
+fn repaired(source: &dyn Tree, at: &ImagePath) -> Option<ImagePath> {
+    let mut here = ImagePath::root();
+    for wanted in at.components() {
+        let child = here.child(wanted);
+        here = if source.look_up(&child).ok()?.is_some() {
+            child
+        } else {
+            let wanted = String::from_utf8_lossy(wanted).into_owned();
+            let siblings = source.list(&here).ok()?.take(LOOKED_AT).flatten();
+            let names = siblings.filter_map(|node| {
+                let name = node.entry.path.file_name()?.to_vec();
+                String::from_utf8(name).ok()
+            });
+            let names: Vec<String> = names.collect();
+            here.child(nearest(&wanted, names.iter().map(String::as_str))?.as_bytes())
+        };
+    }
+    Some(here)
+}
+
+/// Files and directories of the same name, the highest first.
+fn elsewhere(source: &dyn Tree, at: &ImagePath) -> Vec<ImagePath> {
+    let mut found = Vec::new();
+    let Some(wanted) = at.file_name() else {
+        return found;
+    };
+    let mut folders = std::collections::VecDeque::from([ImagePath::root()]);
+    let mut left = LOOKED_AT;
+    while let Some(folder) = folders.pop_front() {
+        let Ok(children) = source.list(&folder) else {
+            continue;
+        };
+        for node in children.flatten() {
+            if left == 0 || found.len() == TOLD {
+                return found;
+            }
+            left -= 1;
+            let is_same = node.entry.path.file_name() == Some(wanted);
+            if is_same && !node.passage {
+                found.push(node.entry.path.clone());
+            }
+            if node.entry.is_directory() {
+                folders.push_back(node.entry.path);
+            }
+        }
+    }
+    found
 }

@@ -227,3 +227,29 @@ fn a_refused_layer_of_the_base_is_shown_at_from() {
         .says("Dockerfile:1:")
         .says("the base `base`");
 }
+
+#[test]
+fn a_source_that_is_not_there_is_told_with_those_that_may_have_been_meant() {
+    for (source, said) in [
+        ("src/ap.txt", "did you mean `src/app.txt`?"),
+        ("scr/app.txt", "did you mean `src/app.txt`?"),
+        ("Src/App.txt", "did you mean `src/app.txt`?"),
+        ("app.txt", "did you mean `src/app.txt`?"),
+        ("other/f", "did you mean `f`?"),
+        ("same", "did you mean `a/same` or `b/same`?"),
+        ("nothing/like/it", "root of the build context"),
+        ("src/f", "did you mean `f`?"),
+    ] {
+        let world = with(&format!("FROM scratch\nCOPY {source} /x\n"));
+        world.write("context/a/same", "1");
+        world.write("context/b/same", "2");
+        world.line("-t x @/context").exits(4).says(said);
+    }
+    // From another stage too, with what it has.
+    let world =
+        with("FROM scratch AS one\nCOPY src /app\nFROM scratch\nCOPY --from=one /ap/app.txt /\n");
+    world
+        .line("-t x @/context")
+        .exits(3)
+        .says("did you mean `app/app.txt`?");
+}
