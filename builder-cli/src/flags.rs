@@ -24,7 +24,7 @@ mod words;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use archives::{CopyFlags, ExportFlags, LoadFlags, SaveFlags};
+use archives::{CommitFlags, CopyFlags, ExportFlags, LoadFlags, SaveFlags};
 use cache::{CacheCommand, PruneFlags};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use images::{HistoryFlags, ImagesFlags, InspectFlags, RmiFlags, TagFlags};
@@ -80,6 +80,8 @@ pub(crate) enum Command {
     Load(LoadFlags),
     /// Write the root file system of an image, as a tar or as files
     Export(ExportFlags),
+    /// Make an image of a directory or a tar, on its own or on top of another image
+    Commit(CommitFlags),
     /// Copy an image between registries, the store, layouts and archives
     Copy(CopyFlags),
     /// Fetch images from their registries into the store

@@ -110,6 +110,9 @@ fn run(command: Command, environment: &Environment, interrupt: &Interrupt) -> Re
         Command::Export(flags) => {
             command::export::run(&flags, environment, interrupt).map(|()| exit_code::DONE)
         }
+        Command::Commit(flags) => {
+            command::commit::run(&flags, environment, interrupt).map(|()| exit_code::DONE)
+        }
         Command::Copy(flags) => {
             command::copy::run(&flags, environment, interrupt).map(|()| exit_code::DONE)
         }

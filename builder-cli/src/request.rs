@@ -207,7 +207,7 @@ fn platform(text: &str) -> Result<Platform> {
 }
 
 /// `gzip`, `gzip:6`, `zstd`, `zstd:3`, `none`.
-fn compression(text: &str) -> Result<Compression> {
+pub(crate) fn compression(text: &str) -> Result<Compression> {
     let problem = || {
         usage(format!("--compression `{text}` is unknown"))
             .with_help("write gzip, gzip:0 to gzip:9, zstd, zstd:1 to zstd:19, or none")

@@ -4,6 +4,7 @@ pub(crate) mod build;
 pub(crate) mod cache;
 pub(crate) mod call;
 pub(crate) mod check;
+pub(crate) mod commit;
 pub(crate) mod copy;
 pub(crate) mod doctor;
 pub(crate) mod export;

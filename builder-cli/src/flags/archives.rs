@@ -126,3 +126,40 @@ pub(crate) struct CopyFlags {
     #[command(flatten)]
     pub(crate) moving: MovingFlags,
 }
+
+/// The flags of `commit`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct CommitFlags {
+    /// Directory, or tar (plain or compressed; `-` is standard input), whose files become a layer
+    #[arg(value_name = "DIR|TAR")]
+    pub(crate) source: PathBuf,
+    /// Name of the image, `[REGISTRY/]REPOSITORY[:TAG]`
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Image that the layer lies on [default: none]
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) from: Option<String>,
+    /// Instruction that changes the config: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL, STOPSIGNAL,
+    /// USER, VOLUME or WORKDIR (repeatable)
+    #[arg(short = 'c', long = "change", value_name = "INSTRUCTION")]
+    pub(crate) changes: Vec<String>,
+    /// Who made it
+    #[arg(short = 'a', long, default_value = "", value_name = "AUTHOR")]
+    pub(crate) author: String,
+    /// What is said of it in the history
+    #[arg(short = 'm', long, default_value = "", value_name = "MESSAGE")]
+    pub(crate) message: String,
+    /// Platform of the image, or of the one that it lies on, such as linux/arm64 [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<String>,
+    /// Compression of the layer: gzip[:0-9], zstd[:1-19] or none
+    #[arg(long, value_name = "KIND[:LEVEL]")]
+    pub(crate) compression: Option<String>,
+    /// No time in the image is later; seconds since 1970 [default: $SOURCE_DATE_EPOCH]
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    pub(crate) source_date_epoch: Option<i64>,
+    /// How.
+    #[command(flatten)]
+    pub(crate) moving: MovingFlags,
+}

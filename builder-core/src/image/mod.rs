@@ -5,6 +5,7 @@
 pub mod accounts;
 pub mod base;
 mod docker_archive;
+pub mod import;
 pub mod layout_source;
 mod links;
 pub mod load;

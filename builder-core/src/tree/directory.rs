@@ -1,7 +1,7 @@
 //! A directory of the host as a tree: one walk, one order.
 //!
-//! The host's owners never get in: whatever a build context holds belongs to root. Its modes and times do. Of the
-//! extended attributes only `security.capability` is read, because only it enters a layer.
+//! The host's owners don't get in, unless they are asked for: whatever a build context holds belongs to root. Its modes
+//! and times do. Of the extended attributes only `security.capability` is read, because only it enters a layer.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -24,6 +24,30 @@ use crate::timestamp::Timestamp;
 pub struct Directory {
     root: ConfinedDir,
     description: String,
+    owners: HostOwners,
+}
+
+/// Whose the files of a directory are in an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostOwners {
+    /// Root's, whatever the host says: a build context.
+    #[default]
+    Root,
+    /// Those of the host: a root file system that is to be an image.
+    Host,
+    /// Those of the host, but this user and this group are root: who may own nothing else made it.
+    HostBut(u32, u32),
+}
+
+impl HostOwners {
+    fn of(self, stat: &Stat) -> (u32, u32) {
+        let unless = |own: u32, id: u32| if own == id { 0 } else { id };
+        match self {
+            Self::Root => (0, 0),
+            Self::Host => (stat.st_uid, stat.st_gid),
+            Self::HostBut(uid, gid) => (unless(uid, stat.st_uid), unless(gid, stat.st_gid)),
+        }
+    }
 }
 
 impl Directory {
@@ -53,7 +77,15 @@ impl Directory {
         Ok(Self {
             root,
             description: description.to_owned(),
+            owners: HostOwners::Root,
         })
+    }
+
+    /// The same directory with other owners.
+    #[must_use]
+    pub fn with_owners(mut self, owners: HostOwners) -> Self {
+        self.owners = owners;
+        self
     }
 
     /// The directory's path on the host, for messages.
@@ -107,13 +139,14 @@ impl Directory {
         } else {
             stat.st_mode & 0o7777
         };
+        let (uid, gid) = self.owners.of(stat);
         let several = stat.st_nlink > 1 && !matches!(kind, EntryKind::Directory);
         let entry = Entry {
             path,
             kind,
             mode,
-            uid: 0,
-            gid: 0,
+            uid,
+            gid,
             mtime: mtime(stat),
             xattrs: BTreeMap::new(),
         };

@@ -1,6 +1,7 @@
 //! The images of the store: listed, named, removed, looked into, handed on.
 
 mod archives;
+mod committing;
 mod copying;
 mod engines;
 mod links;
