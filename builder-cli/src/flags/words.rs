@@ -88,12 +88,12 @@ pub(crate) fn with_command(
             arguments.splice(1..3, [meant]);
         }
     }
-    refuse_unknown(arguments.get(1), directory)?;
+    let known = commands();
     let is_word = |first: &OsString| {
-        let known = commands();
         HELP.iter().any(|word| first == word) || known.iter().any(|word| first == word.as_str())
     };
     if arguments.get(1).is_some_and(|first| !is_word(first)) {
+        refuse_unknown(arguments.get(1), &known, directory)?;
         arguments.insert(1, OsString::from("build"));
     }
     Ok(arguments)
@@ -103,7 +103,7 @@ pub(crate) fn with_command(
 ///
 /// # Errors
 /// [`ErrorKind::Usage`], with the nearest command, or why there is none.
-fn refuse_unknown(typed: Option<&OsString>, directory: &Path) -> Result<()> {
+fn refuse_unknown(typed: Option<&OsString>, known: &[String], directory: &Path) -> Result<()> {
     let Some(word) = typed.and_then(|word| word.to_str()) else {
         return Ok(());
     };
@@ -113,10 +113,6 @@ fn refuse_unknown(typed: Option<&OsString>, directory: &Path) -> Result<()> {
             .all(|byte| byte.is_ascii_lowercase() || byte == b'-')
         && !word.starts_with('-');
     if !could_be || directory.join(word).symlink_metadata().is_ok() {
-        return Ok(());
-    }
-    let known = commands();
-    if known.iter().any(|one| one == word) || HELP.contains(&word) {
         return Ok(());
     }
     let error = Error::new(
@@ -178,8 +174,6 @@ mod tests {
             ("hsitory", false, Some("`rbuild history`")),
             ("ps", false, Some("lists the commands")),
             ("somethingelse", false, Some("lists the commands")),
-            ("build", false, None),
-            ("help", false, None),
             (".", false, None),
             ("-t", false, None),
             ("some/dir", false, None),
@@ -187,7 +181,7 @@ mod tests {
         ] {
             let nowhere = home.path().join("nowhere");
             let directory = if there { home.path() } else { &nowhere };
-            let refused = refuse_unknown(Some(&OsString::from(word)), directory).err();
+            let refused = refuse_unknown(Some(&OsString::from(word)), &commands(), directory).err();
             let help = refused.as_ref().and_then(|error| error.help());
             assert_eq!(help.is_some(), said.is_some(), "{word}");
             assert!(

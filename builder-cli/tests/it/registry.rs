@@ -16,7 +16,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// Whether the tools are there; says so where they aren't, and fails in CI.
-fn tools() -> bool {
+pub(crate) fn tools() -> bool {
     let missing: Vec<&str> = ["docker-registry", "skopeo", "htpasswd", "openssl"]
         .into_iter()
         .filter(|tool| {
@@ -35,15 +35,15 @@ fn tools() -> bool {
 }
 
 /// A running registry with its own folder; it ends with the value.
-struct Registry {
+pub(crate) struct Registry {
     folder: TempDir,
     process: Child,
-    name: String,
+    pub(crate) name: String,
 }
 
 impl Registry {
     /// Starts one; `secure` has TLS and wants the user `gitlab-ci-token` with the password `job-token`.
-    fn start(secure: bool) -> Self {
+    pub(crate) fn start(secure: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         let port = TcpListener::bind("127.0.0.1:0")

@@ -4,6 +4,7 @@ mod archives;
 mod committing;
 mod copying;
 mod engines;
+mod everyday;
 mod links;
 mod listing;
 
