@@ -155,3 +155,102 @@ fn nothing(members: &Members) -> Error {
         "name an archive of `docker save`, `podman save` or `rbuild save`, or an OCI image layout",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interrupt::Interrupt;
+
+    fn archive(members: &[(String, Vec<u8>)]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (name, bytes) in members {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, name, &bytes[..]).unwrap();
+        }
+        tar.into_inner().unwrap()
+    }
+
+    /// An archive with both an index and a manifest of Docker's.
+    fn both() -> Vec<u8> {
+        let layer = archive(&[("file".to_owned(), b"x".to_vec())]);
+        let id = Digest::of(&layer);
+        let config = format!(
+            r#"{{"os":"linux","architecture":"amd64","rootfs":{{"type":"layers","diff_ids":["{id}"]}}}}"#
+        );
+        let kind = "application/vnd.oci.image";
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"config":{{"mediaType":"{kind}.config.v1+json","digest":"{}","size":{}}},"layers":[{{"mediaType":"{kind}.layer.v1.tar","digest":"{id}","size":{}}}]}}"#,
+            Digest::of(config.as_bytes()),
+            config.len(),
+            layer.len()
+        );
+        let index = format!(
+            r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{kind}.manifest.v1+json","digest":"{}","size":{},"annotations":{{"{IMAGE_NAME}":"docker.io/library/app:1"}}}}]}}"#,
+            Digest::of(manifest.as_bytes()),
+            manifest.len()
+        );
+        let docker = format!(
+            r#"[{{"Config":"{}","RepoTags":["app:1"],"Layers":["{}"]}}]"#,
+            Digest::of(config.as_bytes()).path(),
+            id.path()
+        );
+        let blob = |bytes: &[u8]| (Digest::of(bytes).path(), bytes.to_vec());
+        archive(&[
+            ("index.json".to_owned(), index.into_bytes()),
+            ("manifest.json".to_owned(), docker.into_bytes()),
+            blob(manifest.as_bytes()),
+            blob(config.as_bytes()),
+            blob(&layer),
+        ])
+    }
+
+    fn load_bytes(bytes: &[u8]) -> Result<Vec<Loaded>> {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&home.path().join("store")).unwrap();
+        let path = home.path().join("a.tar");
+        std::fs::write(&path, bytes).unwrap();
+        let interrupt = Interrupt::default();
+        let load_from = |members: Result<Members>| load(&store, &members?, None);
+        let one = load_from(Members::aside(&store, "-", bytes, &interrupt));
+        let other_home = Store::open(&home.path().join("other")).unwrap();
+        let other = Members::open(&other_home, &path, &interrupt)
+            .and_then(|members| load(&other_home, &members, None));
+        // A file and a pipe are the same archive.
+        assert_eq!(one.as_ref().ok(), other.as_ref().ok());
+        one
+    }
+
+    #[test]
+    fn an_archive_that_is_damaged_anywhere_is_whole_or_an_error() {
+        let whole = both();
+        let loaded = load_bytes(&whole).unwrap();
+        assert_eq!(loaded.len(), 1);
+        assert_eq!(loaded[0].names, ["app:1".parse().unwrap()]);
+        let mut state = 1_u64;
+        for _ in 0..80 {
+            // Numerical Recipes' generator: the same bytes in every run.
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let at = usize::try_from(state >> 33).unwrap() % whole.len();
+            let mut bytes = whole.clone();
+            match state % 3 {
+                0 => bytes[at] ^= 1 << (state >> 20 & 7),
+                1 => bytes.truncate(at),
+                _ => {
+                    bytes.remove(at);
+                }
+            }
+            if let Ok(found) = load_bytes(&bytes) {
+                // What was hit was padding, a name, or something beside the image.
+                assert!(
+                    found
+                        .iter()
+                        .all(|one| one.descriptor.digest == loaded[0].descriptor.digest)
+                );
+            }
+        }
+    }
+}
