@@ -270,10 +270,8 @@ fn from_standard_input(flags: &BuildFlags, store: &Store, interrupt: &Interrupt)
         .take(2 << 20)
         .read_to_end(&mut head)
         .map_err(unreadable)?;
-    if !matches!(
-        builder_core::layer::detect_archive(head.as_slice()),
-        Ok(Some(_))
-    ) {
+    // What begins as an archive and can't be read as one is told by who reads it all: at which byte.
+    if let Ok(None) = builder_core::layer::detect_archive(head.as_slice()) {
         if sniff(&head) != Packing::Plain {
             return Err(
                 Error::new(ErrorKind::Context, "standard input is a damaged archive")

@@ -103,7 +103,8 @@ fn download(remote: &Remote<'_>, url: &str) -> Result<Fetched> {
         .take(HEAD_BYTES)
         .read_to_end(&mut head)
         .map_err(unreadable)?;
-    if matches!(detect_archive(head.as_slice()), Ok(Some(_))) {
+    // What begins as an archive and can't be read as one is told by who reads it all: at which byte.
+    if !matches!(detect_archive(head.as_slice()), Ok(None)) {
         file.rewind().map_err(unreadable)?;
         let archive = ArchiveTree::read(remote.store, &shown, file, Owners::Root)?;
         let kind = Kind::Archive(archive);
