@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat};
 
@@ -22,6 +23,8 @@ pub struct ConfinedDir {
     root: OwnedFd,
     path: PathBuf,
     no_openat2: AtomicBool,
+    /// The last directory that was opened far below: the next one is mostly in it.
+    last: Mutex<Option<(ImagePath, OwnedFd)>>,
 }
 
 impl ConfinedDir {
@@ -33,6 +36,7 @@ impl ConfinedDir {
             root,
             path: path.to_owned(),
             no_openat2: AtomicBool::new(false),
+            last: Mutex::default(),
         })
     }
 
@@ -93,19 +97,38 @@ impl ConfinedDir {
         if path.is_root() {
             return Ok(rustix::fs::openat(&self.root, c".", flags, Mode::empty())?);
         }
-        if !self.no_openat2.load(Ordering::Relaxed) {
-            let resolve =
-                ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-            let name = to_c(path.as_relative())?;
-            match rustix::fs::openat2(&self.root, &name, flags, Mode::empty(), resolve) {
-                Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
-                    self.no_openat2.store(true, Ordering::Relaxed);
-                }
-                Err(error) => return Err(error.into()),
-                Ok(file) => return Ok(file),
-            }
+        if self.no_openat2.load(Ordering::Relaxed) {
+            return self.open_by_component(path, flags);
         }
-        self.open_by_component(path, flags)
+        let opened = if path.as_relative().len() > FAR {
+            self.open_far(path, flags)
+        } else {
+            open_in_pieces(&self.root, path.as_relative(), flags)
+        };
+        match opened {
+            Err(error) if is_refused(&error) => {
+                self.no_openat2.store(true, Ordering::Relaxed);
+                self.open_by_component(path, flags)
+            }
+            opened => opened,
+        }
+    }
+
+    /// From the directory that was opened last, where the path leads through it.
+    fn open_far(&self, path: &ImagePath, flags: OFlags) -> io::Result<OwnedFd> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let near = last.as_ref().and_then(|(from, directory)| {
+            let rest = path.strip_prefix(from)?;
+            (!rest.is_root()).then_some((directory, rest))
+        });
+        let opened = match near {
+            Some((from, rest)) => open_in_pieces(from, rest.as_relative(), flags)?,
+            None => open_in_pieces(&self.root, path.as_relative(), flags)?,
+        };
+        if flags.contains(OFlags::DIRECTORY) {
+            *last = Some((path.clone(), opened.try_clone()?));
+        }
+        Ok(opened)
     }
 
     fn open_by_component(&self, path: &ImagePath, flags: OFlags) -> io::Result<OwnedFd> {
@@ -125,6 +148,47 @@ impl ConfinedDir {
         }
         here.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
+}
+
+/// Bytes of a path that are opened at a time; the kernel takes 4,095.
+const PIECE: usize = 4000;
+
+/// Opens in as many calls as a path needs that is longer than the kernel takes one.
+fn open_in_pieces(start: &OwnedFd, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let open = |from: &OwnedFd, name: &[u8], flags| {
+        let name = to_c(name)?;
+        io::Result::Ok(rustix::fs::openat2(
+            from,
+            &name,
+            flags,
+            Mode::empty(),
+            resolve,
+        )?)
+    };
+    let (mut here, mut rest): (Option<OwnedFd>, _) = (None, path);
+    while rest.len() > PIECE
+        && let Some(end) = rest[..PIECE].iter().rposition(|byte| *byte == b'/')
+    {
+        let step = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
+        here = Some(open(here.as_ref().unwrap_or(start), &rest[..end], step)?);
+        rest = &rest[end + 1..];
+    }
+    open(here.as_ref().unwrap_or(start), rest, flags)
+}
+
+/// A path of more bytes leads far down.
+const FAR: usize = 512;
+
+/// Whether an error says that the kernel has no `openat2`, or may not use it.
+fn is_refused(error: &io::Error) -> bool {
+    let code = error
+        .raw_os_error()
+        .map(rustix::io::Errno::from_raw_os_error);
+    matches!(
+        code,
+        Some(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM)
+    )
 }
 
 /// Whether an error says that nothing is there.

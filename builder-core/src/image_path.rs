@@ -9,6 +9,12 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+/// As many directories a path leads through at most, and as many bytes it has. Linux knows no bound for what is made step
+/// by step; here there is one, so that what each level costs has one too.
+pub const DEEPEST: usize = 6_000;
+/// See [`DEEPEST`].
+pub const LONGEST: usize = 32 * 1024;
+
 /// An absolute, clean path. The root prints as `/`.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct ImagePath {
@@ -74,6 +80,22 @@ impl ImagePath {
         self.relative.extend_from_slice(name);
     }
 
+    /// Whether it leads through more directories, or is longer, than what is made into images.
+    pub fn is_too_deep(&self) -> bool {
+        let deep = self.relative.len() > DEEPEST;
+        self.relative.len() > LONGEST || deep && self.components().count() > DEEPEST
+    }
+
+    /// The path for messages, of a long one its beginning.
+    pub fn shortened(&self) -> String {
+        const SHOWN: usize = 300;
+        let whole = self.to_string();
+        match whole.char_indices().nth(SHOWN) {
+            Some((end, _)) => format!("{}…", &whole[..end]),
+            None => whole,
+        }
+    }
+
     /// Whether this is `/`.
     pub fn is_root(&self) -> bool {
         self.relative.is_empty()
@@ -121,6 +143,18 @@ impl ImagePath {
         found
     }
 
+    /// The paths of the directories above this one, from the first below `known` downwards, without this one. `known` is
+    /// one of them; without one, from `/` downwards.
+    pub fn ancestors_below(&self, known: Option<&Self>) -> impl Iterator<Item = Self> {
+        let from = known.map_or(0, |known| known.relative.len() + 1);
+        let root = (known.is_none() && !self.is_root()).then(Self::root);
+        let ends = (from.max(1)..self.relative.len()).filter(|at| self.relative[*at] == b'/');
+        let below = ends.map(|end| Self {
+            relative: self.relative[..end].to_vec(),
+        });
+        root.into_iter().chain(below)
+    }
+
     /// The bytes without the leading `/`: what a tar header holds. Empty for the root.
     pub fn as_relative(&self) -> &[u8] {
         &self.relative
@@ -143,7 +177,8 @@ impl ImagePath {
 
     /// Whether this path is `other` or lies below it.
     pub fn starts_with(&self, other: &Self) -> bool {
-        self.strip_prefix(other).is_some()
+        let rest = self.relative.strip_prefix(other.relative.as_slice());
+        other.is_root() || rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
     }
 }
 
@@ -161,13 +196,22 @@ impl PartialOrd for ImagePath {
 
 /// Compares two clean relative paths in walk order: bytewise, with `/` below every other byte.
 pub fn compare(left: &[u8], right: &[u8]) -> Ordering {
-    let common = left.iter().zip(right).take_while(|(a, b)| a == b).count();
+    let common = common(left, right);
     match (left.get(common), right.get(common)) {
         (None, None) => Ordering::Equal,
         (None | Some(b'/'), Some(_)) => Ordering::Less,
         (Some(_), None | Some(b'/')) => Ordering::Greater,
         (Some(a), Some(b)) => a.cmp(b),
     }
+}
+
+/// How many bytes two texts begin with alike; long ones are compared piece by piece.
+fn common(left: &[u8], right: &[u8]) -> usize {
+    const PIECE: usize = 64;
+    let pieces = left.chunks_exact(PIECE).zip(right.chunks_exact(PIECE));
+    let start = PIECE * pieces.take_while(|(a, b)| a == b).count();
+    let rest = left[start..].iter().zip(&right[start..]);
+    start + rest.take_while(|(a, b)| a == b).count()
 }
 
 impl fmt::Display for ImagePath {

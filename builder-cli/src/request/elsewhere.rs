@@ -55,7 +55,7 @@ pub(super) fn input(
     if flags.file.as_deref() == Some(Path::new("-")) {
         return Ok(Input {
             dockerfile: dockerfile_on_input(interrupt)?,
-            context: ContextSource::Fetched(Box::new(tree)),
+            context: ContextSource::Fetched(tree),
         });
     }
     let names = names_inside(flags);
@@ -63,7 +63,7 @@ pub(super) fn input(
         if let Some(bytes) = tree.read_file(name)? {
             return Ok(Input {
                 dockerfile: text(name, bytes)?,
-                context: ContextSource::Fetched(Box::new(tree)),
+                context: ContextSource::Fetched(tree),
             });
         }
     }

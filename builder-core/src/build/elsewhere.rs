@@ -30,7 +30,7 @@ const HEAD_BYTES: u64 = 2 << 20;
 #[derive(Debug)]
 pub enum Fetched {
     /// Files.
-    Files(FetchedTree),
+    Files(Box<FetchedTree>),
     /// A Dockerfile alone.
     Dockerfile {
         /// Its text.
@@ -82,7 +82,7 @@ fn check_out(remote: &Remote<'_>, url: &str, keep_git_dir: Option<bool>) -> Resu
     let tree = CheckedOut::open(checkout, &source)?;
     let modified = Some(tree.time());
     let kind = Kind::Repository(tree);
-    Ok(Fetched::Files(FetchedTree { kind, modified }))
+    Ok(Fetched::Files(Box::new(FetchedTree { kind, modified })))
 }
 
 fn download(remote: &Remote<'_>, url: &str) -> Result<Fetched> {
@@ -108,7 +108,7 @@ fn download(remote: &Remote<'_>, url: &str) -> Result<Fetched> {
         file.rewind().map_err(unreadable)?;
         let archive = ArchiveTree::read(remote.store, &shown, file, Owners::Root)?;
         let kind = Kind::Archive(archive);
-        return Ok(Fetched::Files(FetchedTree { kind, modified }));
+        return Ok(Fetched::Files(Box::new(FetchedTree { kind, modified })));
     }
     let neither = |what: &str| {
         Error::new(ErrorKind::Context, format!("`{shown}` is {what}"))

@@ -140,7 +140,7 @@ impl<'a> Images<'a> {
             return Err(Error::new(ErrorKind::Context, message)
                 .with_help("a single file from elsewhere is for ADD"));
         };
-        let tree = Arc::new(tree);
+        let tree: Arc<FetchedTree> = Arc::from(tree);
         self.fetched.insert(name.to_owned(), Arc::clone(&tree));
         Ok(Found::Fetched(tree))
     }

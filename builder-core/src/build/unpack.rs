@@ -38,7 +38,7 @@ pub(crate) fn redirect<'a>(
                     place: &place,
                     origin: arrival.origin,
                 };
-                split(&archive, &archive.root(), &place, &whole, &mut settled)?;
+                split(&archive, &whole, &mut settled)?;
             }
             None => settled.push(Arrival {
                 tree: Box::new(Linked {
@@ -59,53 +59,58 @@ struct Whole<'a, 'p> {
     origin: Origin,
 }
 
-/// Puts what is below `node` at `place`, and each part that a link leads elsewhere at its own place.
+/// Puts an archive at its place, and each part that a link leads elsewhere at its own.
 fn split<'a>(
     archive: &Arc<ArchiveTree>,
-    node: &Node,
-    place: &ImagePath,
     whole: &Whole<'a, '_>,
     settled: &mut Vec<Arrival<'a>>,
 ) -> Result<()> {
-    let mut led = Vec::new();
-    find_links(archive, &node.entry.path, place, whole.base, &mut led)?;
-    let hidden: Vec<ImagePath> = led
-        .iter()
-        .map(|(node, _)| node.entry.path.clone())
-        .collect();
-    let linked = Linked {
-        inner: Arc::clone(archive),
-        base: Some((whole.base, whole.place.clone())),
-    };
-    let tree = Filtered::new(
-        linked,
-        ImagePath::root(),
-        Arc::new(PatternList::from_literals(&hidden)),
-        Keep::Unmatched,
-        "a link",
-    );
-    settled.push(Arrival {
-        tree: Box::new(tree),
-        node: node.clone(),
-        how: How::Unpacked(Arc::clone(archive), Some(place.clone())),
-        origin: whole.origin,
-    });
-    for (node, place) in led {
-        split(archive, &node, &place, whole, settled)?;
+    let mut open = vec![(archive.root(), whole.place.clone())];
+    while let Some((node, place)) = open.pop() {
+        let mut led = find_links(archive, &node.entry.path, &place, whole.base)?;
+        let hidden: Vec<ImagePath> = led
+            .iter()
+            .map(|(node, _)| node.entry.path.clone())
+            .collect();
+        let linked = Linked {
+            inner: Arc::clone(archive),
+            base: Some((whole.base, whole.place.clone())),
+        };
+        let tree = Filtered::new(
+            linked,
+            ImagePath::root(),
+            Arc::new(PatternList::from_literals(&hidden)),
+            Keep::Unmatched,
+            "a link",
+        );
+        settled.push(Arrival {
+            tree: Box::new(tree),
+            node,
+            how: How::Unpacked(Arc::clone(archive), Some(place)),
+            origin: whole.origin,
+        });
+        // The first of them is the next.
+        led.reverse();
+        open.append(&mut led);
     }
     Ok(())
 }
 
-/// The implied directories below `directory` that are links in the base, with where they lead.
+/// The implied directories of an archive below `directory` that are links in the base below `place`, with where they
+/// lead.
 fn find_links(
     archive: &ArchiveTree,
     directory: &ImagePath,
     place: &ImagePath,
     base: &dyn Tree,
-    led: &mut Vec<(Node, ImagePath)>,
-) -> Result<()> {
-    for child in archive.list(directory)? {
-        let child = child?;
+) -> Result<Vec<(Node, ImagePath)>> {
+    let mut led = Vec::new();
+    let mut levels = vec![(archive.list(directory)?, place.clone())];
+    while let Some((listing, place)) = levels.last_mut() {
+        let Some(child) = listing.next().transpose()? else {
+            levels.pop();
+            continue;
+        };
         if !child.implied {
             continue;
         }
@@ -119,12 +124,12 @@ fn find_links(
                 }
             }
             Some(found) if found.entry.is_directory() => {
-                find_links(archive, &child.entry.path, &here, base, led)?;
+                levels.push((archive.list(&child.entry.path)?, here));
             }
             _ => {}
         }
     }
-    Ok(())
+    Ok(led)
 }
 
 /// An archive whose hard links may lead to files of the stage, as link(2) finds them where it is unpacked. Such a file

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::image_path::ImagePath;
+use crate::image_path::{self, ImagePath};
 use crate::store::{Store, TemporaryFile, used_now};
 use crate::tree::Stamp;
 
@@ -33,7 +33,7 @@ const MAGIC: &[u8; 8] = b"rbstat3\n";
 /// Bytes of a record without what varies: sizes and times, inode, device, mode, digest, lengths of the path and of the
 /// attributes.
 const FIXED: usize = 8 + 8 + 8 + 8 + 8 + 4 + 32 + 4 + 4;
-/// No path is longer, nor are the attributes of a file.
+/// No attributes of a file have more bytes.
 const LONGEST: usize = 4096;
 
 /// The index of one directory. It may be used by many threads.
@@ -289,16 +289,16 @@ impl Cursor {
         let digest = Digest::from_bytes(take(&mut rest));
         let path_length = u32::from_le_bytes(take(&mut rest)) as usize;
         let xattrs_length = u32::from_le_bytes(take(&mut rest)) as usize;
-        let path = self.bytes(path_length)?;
-        let xattrs = self.bytes(xattrs_length)?;
+        let path = self.bytes(path_length, image_path::LONGEST)?;
+        let xattrs = self.bytes(xattrs_length, LONGEST)?;
         let xattrs = read_xattrs(&xattrs).ok_or(io::ErrorKind::InvalidData)?;
         let known = Known { digest, xattrs };
         self.next = Some((ImagePath::clean(path), Record { stamp, known }));
         Ok(())
     }
 
-    fn bytes(&mut self, length: usize) -> io::Result<Vec<u8>> {
-        if length > LONGEST {
+    fn bytes(&mut self, length: usize, longest: usize) -> io::Result<Vec<u8>> {
+        if length > longest {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let mut bytes = vec![0; length];

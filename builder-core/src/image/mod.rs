@@ -5,6 +5,7 @@
 pub mod accounts;
 pub mod base;
 mod docker_archive;
+mod hiding;
 pub mod import;
 pub mod layout_source;
 mod links;

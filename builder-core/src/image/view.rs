@@ -13,6 +13,7 @@ use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Layer;
+use crate::image::hiding::Hiding;
 use crate::image::replaced::{Replaced, Replacements};
 use crate::image::summary::{Summaries, Summary};
 use crate::image_path::ImagePath;
@@ -54,6 +55,7 @@ struct ViewLayer {
     layer: Layer,
     index: OnceLock<LayerIndex>,
     data: Mutex<Option<LayerData>>,
+    hiding: Hiding,
 }
 
 impl<'s> View<'s> {
@@ -121,6 +123,7 @@ impl<'s> View<'s> {
             layer,
             index: OnceLock::new(),
             data: Mutex::new(None),
+            hiding: Hiding::default(),
         });
     }
 
@@ -198,33 +201,11 @@ impl<'s> View<'s> {
                 (Some(record), _) => return self.node(number, record).map(Some),
                 (None, _) => {}
             }
-            if Self::hides(index, path, false)? {
+            if number > 0 && self.layers[number].hiding.hides(index, path, false)? {
                 break;
             }
         }
         Ok(implied.map(|(node, _)| node))
-    }
-
-    /// Whether a layer hides from the layers below it what they hold at `path`: a directory on the way is opaque,
-    /// whited out, or something else than a directory.
-    fn hides(index: &LayerIndex, path: &ImagePath, including_itself: bool) -> Result<bool> {
-        let mut places = path.ancestors();
-        if including_itself {
-            places.push(path.clone());
-        }
-        for place in places {
-            let Some(record) = index.get(&place)? else {
-                // The root need not stand in a layer; anything else that is missing has nothing below it either.
-                if place.is_root() {
-                    continue;
-                }
-                return Ok(false);
-            };
-            if record.mark == Mark::Whiteout || record.opaque || !record.entry.is_directory() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }
 
@@ -315,7 +296,7 @@ impl Tree for View<'_> {
                     Some(_) => {}
                 }
             }
-            if Self::hides(index, path, true)? {
+            if number > 0 && self.layers[number].hiding.hides(index, path, true)? {
                 break;
             }
         }

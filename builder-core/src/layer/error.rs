@@ -8,6 +8,13 @@ use crate::error::ErrorKind;
 use crate::image_path::{EscapeAsciiLossy as _, ImagePath};
 use crate::store;
 
+/// A name for messages, of a long one its beginning.
+fn shown(name: &[u8]) -> String {
+    const SHOWN: usize = 300;
+    let end = if name.len() > SHOWN { "…" } else { "" };
+    name[..name.len().min(SHOWN)].escape_ascii_lossy() + end
+}
+
 /// An error of this room.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -23,6 +30,12 @@ pub enum Error {
         path: PathBuf,
         /// The answer.
         source: io::Error,
+    },
+    /// The index of a layer was made by a version whose form is another.
+    #[error("`{}` has the form of another version", path.display())]
+    Outdated {
+        /// The index.
+        path: PathBuf,
     },
     /// The bytes of a file that should enter a layer can't be read.
     #[error("cannot read the content of `{path}`")]
@@ -61,7 +74,7 @@ pub enum Error {
         what: &'static str,
     },
     /// A tar that is refused.
-    #[error("{source_name} is refused: {problem}{}", entry.as_ref().map(|name| format!(" at `{}`", name.escape_ascii_lossy())).unwrap_or_default())]
+    #[error("{source_name} is refused: {problem}{}", entry.as_ref().map(|name| format!(" at `{}`", shown(name))).unwrap_or_default())]
     Tar {
         /// Whether the tar is a layer of an image, or an archive to add.
         archive: bool,
@@ -129,6 +142,9 @@ pub enum TarProblem {
     /// A name of more bytes than the system can open.
     #[error("a name has more than {0} bytes")]
     LongName(usize),
+    /// A name that leads through more directories than an image has.
+    #[error("a name leads through more than {0} directories")]
+    DeepName(usize),
     /// The checksum or a number of a header is wrong.
     #[error("a header is damaged ({0})")]
     Header(&'static str),
@@ -197,9 +213,11 @@ impl Error {
                 ErrorKind::Context
             }
             Self::Tar { .. } | Self::Stream { .. } | Self::DiffId { .. } => ErrorKind::BaseImage,
-            Self::Store(_) | Self::Io { .. } | Self::Damaged { .. } | Self::Threads { .. } => {
-                ErrorKind::Store
-            }
+            Self::Store(_)
+            | Self::Io { .. }
+            | Self::Damaged { .. }
+            | Self::Outdated { .. }
+            | Self::Threads { .. } => ErrorKind::Store,
             Self::Order { .. } | Self::Compress { .. } | Self::Pipeline => ErrorKind::Internal,
         }
     }

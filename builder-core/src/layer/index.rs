@@ -1,12 +1,16 @@
 //! A layer's index: its entries in path order and where their bytes are, looked up on disk.
 //!
-//! The file's form is described in `index_writer.rs`. Nothing of it is held in memory but the last page read: a layer
+//! The file's form is described in `index_writer.rs`. Nothing of it is held in memory but the last pages read: a layer
 //! of a million files costs as much as one of ten. Pages are read by position; the file is not mapped, because a
 //! mapped file that shrinks kills the process.
+
+mod children;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+
+pub use children::Children;
 
 use super::backing::Backing;
 use super::error::{Error, Result};
@@ -32,10 +36,15 @@ pub struct LayerIndex {
     store: Option<Store>,
     end: u64,
     count: u64,
-    last: Mutex<Option<Arc<Page>>>,
+    pages: u64,
+    /// The last pages read, the last one first.
+    last: Mutex<Vec<Arc<Page>>>,
 }
 
-/// 64 records, or fewer at the end.
+/// So many pages are kept: as a search looks at, so that the next one nearby reads none.
+const KEPT: usize = 16;
+
+/// Some records.
 #[derive(Debug)]
 struct Page {
     number: u64,
@@ -59,6 +68,7 @@ impl LayerIndex {
         let Some(file) = file else { return Ok(None) };
         let opened = Self::from_file(file, path.clone()).and_then(Self::checked);
         match opened {
+            Err(Error::Outdated { .. }) => Ok(None),
             Err(Error::Damaged { .. }) => {
                 store.give_up(&path);
                 Ok(None)
@@ -103,7 +113,8 @@ impl LayerIndex {
             store: None,
             end: 0,
             count: 0,
-            last: Mutex::new(None),
+            pages: 0,
+            last: Mutex::default(),
         };
         let length = index.file.len().map_err(Error::io("read", &index.path))?;
         let mut footer = [0; FOOTER as usize];
@@ -115,8 +126,15 @@ impl LayerIndex {
             u64::from_le_bytes(bytes)
         };
         (index.end, index.count) = (number(0), number(8));
-        let whole = index.end.checked_add(index.page_count() * ENTRY) == Some(at);
-        if !whole || footer[16..] != MAGIC[..] {
+        let (name, version) = footer[16..].split_at(MAGIC.len() - 1);
+        if name == &MAGIC[..MAGIC.len() - 1] && version != &MAGIC[MAGIC.len() - 1..] {
+            let path = index.path.clone();
+            return Err(Error::Outdated { path });
+        }
+        let table = at.checked_sub(index.end).ok_or_else(|| index.damaged())?;
+        index.pages = table / ENTRY;
+        let few = index.count.div_ceil(PAGE)..=index.count;
+        if table % ENTRY != 0 || !few.contains(&index.pages) || footer[16..] != MAGIC[..] {
             return Err(index.damaged());
         }
         Ok(index)
@@ -137,7 +155,7 @@ impl LayerIndex {
     }
 
     fn page_count(&self) -> u64 {
-        self.count.div_ceil(PAGE)
+        self.pages
     }
 
     /// Where the file lies, for messages.
@@ -175,12 +193,7 @@ impl LayerIndex {
     pub fn children(&self, directory: &ImagePath) -> Result<Children<'_>> {
         let wanted = directory.as_relative();
         let place = self.first_not(&|found: &[u8]| image_path::compare(found, wanted).is_le())?;
-        Ok(Children {
-            index: self,
-            directory: directory.clone(),
-            place: Some(place),
-            last: None,
-        })
+        Ok(Children::from(self, directory.clone(), place))
     }
 
     /// All records in path order.
@@ -262,11 +275,12 @@ impl LayerIndex {
         Ok(None)
     }
 
-    /// Reads a page, or takes it from the memory of the last one.
+    /// Reads a page, or takes it from the memory of the last ones.
     fn page(&self, number: u64) -> Result<Arc<Page>> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(page) = last.as_ref().filter(|page| page.number == number) {
-            return Ok(Arc::clone(page));
+        if let Some(at) = last.iter().position(|page| page.number == number) {
+            last[..=at].rotate_right(1);
+            return Ok(Arc::clone(&last[0]));
         }
         let mut table = [0; 2 * ENTRY as usize];
         let is_last = number + 1 >= self.page_count();
@@ -297,7 +311,8 @@ impl LayerIndex {
             return Err(self.damaged());
         }
         let page = Arc::new(Page { number, bytes });
-        *last = Some(Arc::clone(&page));
+        last.truncate(KEPT - 1);
+        last.insert(0, Arc::clone(&page));
         Ok(page)
     }
 }
@@ -340,60 +355,5 @@ impl Iterator for Iter<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.0.next().map(|found| found.map(|(record, _)| record))
-    }
-}
-
-/// The children of one directory. Ends after the first error.
-#[derive(Debug)]
-pub struct Children<'a> {
-    index: &'a LayerIndex,
-    directory: ImagePath,
-    place: Option<Place>,
-    last: Option<ImagePath>,
-}
-
-impl Children<'_> {
-    fn advance(&mut self, mut place: Place) -> Result<Option<Record>> {
-        if let Some(child) = self.last.take() {
-            place = self.skip_below(&child, place)?;
-        }
-        let Some((record, _)) = self.index.step(&mut place)? else {
-            return Ok(None);
-        };
-        if !record.entry.path.starts_with(&self.directory) {
-            return Ok(None);
-        }
-        self.last = record.is_directory().then(|| record.entry.path.clone());
-        self.place = Some(place);
-        Ok(Some(record))
-    }
-
-    /// Moves on behind everything below `child`: within the page by steps, beyond it by a search.
-    fn skip_below(&self, child: &ImagePath, mut place: Place) -> Result<Place> {
-        let within = |found: &[u8]| {
-            let child = child.as_relative();
-            found.starts_with(child) && found.get(child.len()) == Some(&b'/')
-        };
-        let Some(page) = self.index.settle(&mut place)? else {
-            return Ok(place);
-        };
-        while place.at < page.bytes.len() {
-            if !within(self.index.path_at(&page, place.at)?) {
-                return Ok(place);
-            }
-            place.at = self.index.next_in(&page, place.at)?;
-        }
-        let wanted = child.as_relative();
-        self.index
-            .first_not(&|found| image_path::compare(found, wanted).is_le() || within(found))
-    }
-}
-
-impl Iterator for Children<'_> {
-    type Item = Result<Record>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let place = self.place.take()?;
-        self.advance(place).transpose()
     }
 }

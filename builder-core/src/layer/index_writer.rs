@@ -3,7 +3,7 @@
 //! ```text
 //! magic            8 bytes
 //! records          one after another, sorted by path; see `record.rs`
-//! pages            of every 64 records: offset of the first, 8 bytes, and CRC-32 of all, 4 bytes
+//! pages            of at most 64 records: offset of the first, 8 bytes, and CRC-32 of all, 4 bytes
 //! end of records   8 bytes, the offset where the pages begin
 //! count            8 bytes, number of records
 //! magic            8 bytes
@@ -23,9 +23,11 @@ use crate::image_path::ImagePath;
 use crate::store::{self, Store, TemporaryFile};
 
 /// The first and the last bytes of an index file; the last byte is the version.
-pub(super) const MAGIC: &[u8; 8] = b"RBINDEX\x02";
-/// Records between two entries of the table of pages.
+pub(super) const MAGIC: &[u8; 8] = b"RBINDEX\x03";
+/// Records of a page, at most.
 pub(super) const PAGE: u64 = 64;
+/// A page that has as many bytes is complete: names may be long.
+const PAGE_BYTES: u64 = 32 * 1024;
 /// Bytes gathered before a write.
 const BUFFER: usize = 64 * 1024;
 
@@ -61,8 +63,12 @@ pub(super) struct IndexWriter {
     /// Of the last page.
     sum: crc32fast::Hasher,
     pending: Option<(Record, u64)>,
-    /// The directories, or what stands in their place, above the last record, each with whether it is one.
-    above: Vec<(ImagePath, bool)>,
+    /// Records of the last page.
+    in_page: u64,
+    /// The path of the last record.
+    here: Vec<u8>,
+    /// It, and what stands above it: the length of each path, and whether it is a directory.
+    above: Vec<(usize, bool)>,
     has_links: bool,
     links: Links,
 }
@@ -77,6 +83,8 @@ impl IndexWriter {
             pages: Vec::new(),
             sum: crc32fast::Hasher::new(),
             pending: Some((Record::implicit(ImagePath::root()), 0)),
+            in_page: 0,
+            here: Vec::new(),
             above: Vec::new(),
             has_links: false,
             links: Links::default(),
@@ -121,33 +129,51 @@ impl IndexWriter {
 
     /// Writes a record after the directories that it implies.
     fn emit(&mut self, record: &Record, number: u64) -> Result<(), Problem> {
-        let path = &record.entry.path;
+        let path = record.entry.path.as_relative();
         while self
             .above
             .last()
-            .is_some_and(|(above, _)| !path.starts_with(above))
+            .is_some_and(|(end, _)| !is_at_or_above(&self.here[..*end], path))
         {
             self.above.pop();
         }
-        if let Some((above, false)) = self.above.last() {
-            return Err(Problem::Tar(above.clone(), TarProblem::BelowFile));
-        }
-        let known = self.above.len();
-        for ancestor in path.ancestors().into_iter().skip(known) {
-            self.write(&Record::implicit(ancestor.clone()), number)?;
-            self.above.push((ancestor, true));
+        let known = match self.above.last() {
+            Some((end, false)) => {
+                let above = ImagePath::clean(&self.here[..*end]);
+                return Err(Problem::Tar(above, TarProblem::BelowFile));
+            }
+            Some((end, true)) => Some(*end),
+            None => None,
+        };
+        let root = (known.is_none() && !path.is_empty()).then_some(0);
+        // A name ends in front of each slash.
+        let from = known.map_or(0, |end| end + usize::from(end > 0));
+        let slashes = path.iter().enumerate().skip(from);
+        let slashes = slashes.filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        for end in root.into_iter().chain(slashes) {
+            let ancestor = ImagePath::clean(&path[..end]);
+            self.write(&Record::implicit(ancestor), number)?;
+            self.above.push((end, true));
         }
         self.write(record, number)?;
-        self.above.push((path.clone(), record.is_directory()));
+        self.above.push((path.len(), record.is_directory()));
+        self.here.clear();
+        self.here.extend_from_slice(path);
         Ok(())
     }
 
     fn write(&mut self, record: &Record, number: u64) -> Result<()> {
-        if self.count.is_multiple_of(PAGE) {
+        let here = self.flushed + self.buffer.len() as u64;
+        let full = self
+            .pages
+            .last()
+            .is_none_or(|(start, _)| here - start >= PAGE_BYTES);
+        if full || self.in_page == PAGE {
             self.end_page();
-            let start = self.flushed + self.buffer.len() as u64;
-            self.pages.push((start, 0));
+            self.pages.push((here, 0));
+            self.in_page = 0;
         }
+        self.in_page += 1;
         self.count += 1;
         self.has_links |= matches!(record.entry.kind, EntryKind::HardLink { .. });
         let start = self.buffer.len();
@@ -209,6 +235,14 @@ impl IndexWriter {
         self.flush()?;
         Ok(self.file)
     }
+}
+
+/// Whether a path is another one, or a directory above it.
+fn is_at_or_above(above: &[u8], path: &[u8]) -> bool {
+    above.is_empty()
+        || path
+            .strip_prefix(above)
+            .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 /// What two records of one path, in the order of the tar, say together: the last entry wins, whatever hides the

@@ -193,12 +193,7 @@ impl LayerIndex {
 
 /// Where a path leads whose first symbolic link on the way is followed; none without one.
 fn through_link(index: &LayerIndex, path: &ImagePath) -> Result<Option<ImagePath>, Problem> {
-    let Some(parent) = path.parent() else {
-        return Ok(None);
-    };
-    let mut way = parent.ancestors();
-    way.push(parent);
-    for place in way {
+    for place in path.ancestors_below(None) {
         let Some(found) = index.get(&place)? else {
             continue;
         };

@@ -22,12 +22,9 @@ use super::record::{DataRange, Record};
 use super::whiteout::{self, Marker};
 use crate::digest::{DiffId, Hasher, Hashing};
 use crate::entry::{Entry, EntryKind};
-use crate::image_path::ImagePath;
+use crate::image_path::{DEEPEST, ImagePath, LONGEST};
 use crate::oci::Descriptor;
 use crate::store::{self, Sidecar, Store, TemporaryFile};
-
-/// No longer name can be unpacked anywhere: Linux's `PATH_MAX`, less the byte that ends it.
-const LONGEST_NAME: usize = 4095;
 
 /// Bytes read at a time.
 pub(super) const BUFFER: usize = 128 * 1024;
@@ -343,8 +340,8 @@ fn clean(name: &[u8]) -> Result<ImagePath, TarProblem> {
     if name.is_empty() || name.contains(&0) {
         return Err(TarProblem::BadName);
     }
-    if name.len() > LONGEST_NAME {
-        return Err(TarProblem::LongName(LONGEST_NAME));
+    if name.len() > LONGEST {
+        return Err(TarProblem::LongName(LONGEST));
     }
     let mut depth = 0_usize;
     for component in name.split(|byte| *byte == b'/') {
@@ -353,6 +350,9 @@ fn clean(name: &[u8]) -> Result<ImagePath, TarProblem> {
             b".." => depth = depth.checked_sub(1).ok_or(TarProblem::Climbs)?,
             _ => depth += 1,
         }
+    }
+    if depth > DEEPEST {
+        return Err(TarProblem::DeepName(DEEPEST));
     }
     Ok(ImagePath::clean([b"/", name].concat()))
 }

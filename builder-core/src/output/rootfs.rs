@@ -20,22 +20,24 @@ use crate::image_path::ImagePath;
 use crate::interrupt::Interrupt;
 use crate::layer::header;
 use crate::output::{Bundle, Problem, whole_file};
-use crate::store::Store;
+use crate::store::{Store, remove_tree};
 use crate::timestamp::Timestamp;
 use crate::tree::{FileId, Node, Tree};
 
-/// Visits everything below `path` in path order; a directory before and after its content.
-fn walk(
-    tree: &dyn Tree,
-    path: &ImagePath,
-    visit: &mut dyn FnMut(&Node, bool) -> Result<()>,
-) -> Result<()> {
-    for node in tree.list(path)? {
-        let node = node?;
+/// Visits everything in path order; a directory before and after its content.
+fn walk(tree: &dyn Tree, visit: &mut dyn FnMut(&Node, bool) -> Result<()>) -> Result<()> {
+    let mut above: Vec<Node> = Vec::new();
+    let mut levels = vec![tree.list(&ImagePath::root())?];
+    while let Some(listing) = levels.last_mut() {
+        let Some(node) = listing.next().transpose()? else {
+            levels.pop();
+            above.pop().map_or(Ok(()), |left| visit(&left, true))?;
+            continue;
+        };
         visit(&node, false)?;
         if node.entry.is_directory() {
-            walk(tree, &node.entry.path, visit)?;
-            visit(&node, true)?;
+            levels.push(tree.list(&node.entry.path)?);
+            above.push(node);
         }
     }
     Ok(())
@@ -70,7 +72,7 @@ pub(super) fn write_tar(
     let mut links = Links::default();
     let mut written = 0;
     let mut head = Vec::new();
-    walk(&view, &ImagePath::root(), &mut |node, after| {
+    walk(&view, &mut |node, after| {
         interrupt.check()?;
         if after {
             return Ok(());
@@ -129,11 +131,14 @@ pub(super) fn write_directory(
     std::fs::create_dir(&partial.0).map_err(Problem::at("create", &partial.0))?;
     let mut links = Links::default();
     let mut bytes = 0;
-    walk(&view, &ImagePath::root(), &mut |node, after| {
+    walk(&view, &mut |node, after| {
         interrupt.check()?;
         let path = partial
             .0
             .join(std::ffi::OsStr::from_bytes(node.entry.path.as_relative()));
+        if path.as_os_str().len() > LONGEST_HERE {
+            return Err(too_long(&node.entry.path));
+        }
         let mtime = node.entry.mtime.clamp_to(bundle.epoch);
         if after {
             let mode = Permissions::from_mode(node.entry.mode);
@@ -158,25 +163,25 @@ pub(super) fn write_directory(
     Ok(bytes)
 }
 
+/// No longer path can be given to the system: Linux's `PATH_MAX`, less the byte that ends it.
+const LONGEST_HERE: usize = 4095;
+
+/// The error for a path that nobody could open.
+fn too_long(path: &ImagePath) -> Error {
+    let message = format!(
+        "`{}` is too long to be a file here: no path may have more than {LONGEST_HERE} bytes",
+        path.shortened()
+    );
+    Error::new(ErrorKind::Output, message).with_help("write a tar instead: `type=tar`")
+}
+
 /// A directory that is removed unless it got its name.
 struct Partial(PathBuf);
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        if self.0.symlink_metadata().is_ok() {
-            make_removable(&self.0);
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-}
-
-/// An image may hold directories that their owner can't write to.
-fn make_removable(directory: &Path) {
-    let _ = std::fs::set_permissions(directory, Permissions::from_mode(0o700));
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            make_removable(&entry.path());
-        }
+        // An image may hold directories that their owner can't write to.
+        let _ = remove_tree(&self.0);
     }
 }
 
@@ -242,15 +247,18 @@ fn settle(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn move_into(from: &Path, to: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(from).map_err(Problem::at("read", from))? {
-        let entry = entry.map_err(Problem::at("read", from))?;
-        let target = to.join(entry.file_name());
-        let both = entry.file_type().is_ok_and(|kind| kind.is_dir())
-            && target.symlink_metadata().is_ok_and(|found| found.is_dir());
-        if both {
-            move_into(&entry.path(), &target)?;
-        } else {
-            std::fs::rename(entry.path(), &target).map_err(Problem::at("write", &target))?;
+    let mut open = vec![(from.to_owned(), to.to_owned())];
+    while let Some((from, to)) = open.pop() {
+        for entry in std::fs::read_dir(&from).map_err(Problem::at("read", &from))? {
+            let entry = entry.map_err(Problem::at("read", &from))?;
+            let target = to.join(entry.file_name());
+            let both = entry.file_type().is_ok_and(|kind| kind.is_dir())
+                && target.symlink_metadata().is_ok_and(|found| found.is_dir());
+            if both {
+                open.push((entry.path(), target));
+            } else {
+                std::fs::rename(entry.path(), &target).map_err(Problem::at("write", &target))?;
+            }
         }
     }
     Ok(())

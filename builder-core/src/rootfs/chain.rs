@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::descent::Descent;
 use crate::confined::to_c;
 use crate::image_path::ImagePath;
 
@@ -81,6 +82,11 @@ impl Dir {
         }
     }
 
+    /// Whether it gets another mode when it is closed.
+    pub(super) fn restores_mode(&self) -> bool {
+        self.restore.is_some()
+    }
+
     /// Leaves the mode as it is now.
     pub(super) fn keep_mode(&mut self) {
         self.restore = None;
@@ -107,8 +113,8 @@ impl Drop for Dir {
 pub(super) struct Chain {
     path: PathBuf,
     root: Dir,
-    /// Each with the length of its path.
-    links: Vec<(usize, Dir)>,
+    /// Those below the root, each with the length of its path.
+    links: Descent<usize>,
     here: Vec<u8>,
     needed: Mode,
 }
@@ -119,7 +125,7 @@ impl Chain {
         Ok(Self {
             path: root.to_owned(),
             root: Dir::open_root(root, needed)?,
-            links: Vec::new(),
+            links: Descent::new(needed),
             here: Vec::new(),
             needed,
         })
@@ -142,7 +148,7 @@ impl Chain {
 
     fn go(&mut self, directory: &ImagePath, make: bool) -> io::Result<&mut Dir> {
         let wanted = directory.as_relative();
-        self.leave(|here| !is_at_or_above(here, wanted));
+        self.leave(|here| !is_at_or_above(here, wanted))?;
         while self.here.len() < wanted.len() {
             let start = self.here.len() + usize::from(!self.here.is_empty());
             let end = wanted[start..]
@@ -152,16 +158,16 @@ impl Chain {
             let name = to_c(&wanted[start..end])?;
             let opened = self.step(&name, make)?;
             self.here.extend_from_slice(&wanted[self.here.len()..end]);
-            self.links.push((end, opened));
+            self.links.push(opened, end)?;
         }
-        Ok(match self.links.last_mut() {
-            Some((_, last)) => last,
+        Ok(match self.links.last() {
+            Some((last, _)) => last,
             None => &mut self.root,
         })
     }
 
-    fn step(&self, name: &CStr, make: bool) -> rustix::io::Result<Dir> {
-        let from = self.links.last().map_or(&self.root, |(_, last)| last);
+    fn step(&mut self, name: &CStr, make: bool) -> rustix::io::Result<Dir> {
+        let from = self.links.last().map_or(&self.root, |(last, _)| &*last);
         match Dir::open(from.as_fd(), name, self.needed) {
             Err(Errno::NOENT) if make => {
                 rustix::fs::mkdirat(from, name, Mode::RWXU)?;
@@ -178,31 +184,28 @@ impl Chain {
     }
 
     /// Closes `path` and what is open below it: it is about to be another file, or has its final mode.
-    pub(super) fn forget(&mut self, path: &ImagePath) {
+    pub(super) fn forget(&mut self, path: &ImagePath) -> io::Result<()> {
         let gone = path.as_relative();
-        self.leave(|here| is_at_or_above(gone, here));
+        self.leave(|here| is_at_or_above(gone, here))
     }
 
     /// Closes the directories whose mode was changed to open them, and what is open below them.
-    pub(super) fn rest(&mut self) {
-        let first = self
-            .links
-            .iter()
-            .find(|(_, link)| link.restore.is_some())
-            .map(|(end, _)| *end);
-        if let Some(first) = first {
-            self.leave(|here| here.len() >= first);
+    pub(super) fn rest(&mut self) -> io::Result<()> {
+        let changed = self.links.iter().find(|(_, restores)| *restores);
+        let first = changed.map(|(end, _)| *end);
+        match first {
+            Some(first) => self.leave(|here| here.len() >= first),
+            None => Ok(()),
         }
     }
 
-    fn leave(&mut self, unwanted: impl Fn(&[u8]) -> bool) {
-        while let Some((end, _)) = self.links.last()
-            && unwanted(&self.here[..*end])
-        {
-            self.links.pop();
-            let end = self.links.last().map_or(0, |(end, _)| *end);
+    fn leave(&mut self, unwanted: impl Fn(&[u8]) -> bool) -> io::Result<()> {
+        while self.links.len() > 0 && unwanted(&self.here) {
+            self.links.pop()?;
+            let end = self.links.last().map_or(0, |(_, end)| *end);
             self.here.truncate(end);
         }
+        Ok(())
     }
 }
 

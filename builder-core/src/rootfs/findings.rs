@@ -189,9 +189,9 @@ impl Teller<'_> {
         {
             self.above.pop();
         }
-        let known = self.above.len();
         // The root is told of elsewhere.
-        for directory in path.ancestors().into_iter().skip(1 + known) {
+        let known = self.above.last().cloned().unwrap_or_default();
+        for directory in path.ancestors_below(Some(&known)) {
             let seen = self.see(&directory)?;
             self.sink.put(&seen.entry, None)?;
             self.above.push(directory);

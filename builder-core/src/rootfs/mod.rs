@@ -11,6 +11,7 @@
 
 mod chain;
 mod compare;
+mod descent;
 mod findings;
 mod layouts;
 mod look;
@@ -34,7 +35,7 @@ pub use walk::walk_changes;
 
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
-use crate::image_path::ImagePath;
+use crate::image_path::{DEEPEST, ImagePath, LONGEST};
 
 /// Takes what a step did, in the order of [`ImagePath`].
 pub trait ChangeSink {
@@ -59,10 +60,19 @@ fn trouble<'a, E: Into<std::io::Error>>(
     path: &'a ImagePath,
 ) -> impl FnOnce(E) -> Error + use<'a, E> {
     move |error| {
-        let shown = root.display();
+        let (shown, path) = (root.display(), path.shortened());
         let message = format!("cannot {verb} `{path}` in the root file system `{shown}`");
         Error::new(ErrorKind::Store, message).with_source(error.into())
     }
+}
+
+/// The error for directories of a command that are nested more deeply than an image's.
+fn too_deep(path: &ImagePath) -> Error {
+    let message = format!(
+        "the command left `{}`, which leads through more than {DEEPEST} directories or has more than {LONGEST} bytes",
+        path.shortened()
+    );
+    Error::new(ErrorKind::Run, message).with_help("remove it in the same RUN")
 }
 
 /// Whether a path is one of `excluded`, or below one.

@@ -12,13 +12,14 @@ use rustix::fs::{AtFlags, FileType, Stat, XattrFlags};
 
 use super::chain::{Dir, READING};
 use super::compare;
+use super::descent::Descent;
 use super::findings::Findings;
 use super::look::Looker;
 use super::metadata::set_metadata;
 use super::walk::Names;
-use super::{ChangeSink, is_excluded, trouble};
+use super::{ChangeSink, is_excluded, too_deep, trouble};
 use crate::confined::to_c;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::view::View;
 use crate::image_path::ImagePath;
 use crate::owners::{OwnerEncoding, SideTable};
@@ -90,7 +91,6 @@ struct UpperWalk<'a> {
 
 /// A directory being listed.
 struct Level {
-    directory: Dir,
     path: ImagePath,
     /// Whether nothing of the layers below shows in it.
     opaque: bool,
@@ -103,10 +103,12 @@ impl UpperWalk<'_> {
         let path = ImagePath::root();
         let root = Dir::open_root(self.root, READING);
         let root = root.map_err(trouble("open", self.root, &path))?;
-        let mut levels = vec![self.level(root, path, false)?];
-        while let Some(level) = levels.last_mut() {
+        let mut levels = Descent::new(READING);
+        let level = self.level(&root, path, false)?;
+        levels.push(root, level).map_err(self.failed("open"))?;
+        while let Some((directory, level)) = levels.last() {
             let Some(name) = level.names.pop() else {
-                levels.pop();
+                levels.pop().map_err(self.failed("read"))?;
                 continue;
             };
             let path = level.path.child(name.to_bytes());
@@ -114,7 +116,7 @@ impl UpperWalk<'_> {
                 continue;
             }
             let failed = || trouble("read", self.root, &path);
-            let parent = level.directory.as_fd();
+            let parent = directory.as_fd();
             let stat = match rustix::fs::statat(parent, &name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
                 // Only the layers below have it.
@@ -126,13 +128,22 @@ impl UpperWalk<'_> {
             };
             self.visit(parent, &name, &path, &stat)?;
             if FileType::from_raw_mode(stat.st_mode).is_dir() {
-                let directory = Dir::open(parent, &name, READING).map_err(failed())?;
-                let opaque = level.opaque || is_opaque(&directory).map_err(failed())?;
-                let below = self.level(directory, path, opaque)?;
-                levels.push(below);
+                if path.is_too_deep() {
+                    return Err(too_deep(&path));
+                }
+                let below = Dir::open(parent, &name, READING).map_err(failed())?;
+                let opaque = level.opaque || is_opaque(&below).map_err(failed())?;
+                let level = self.level(&below, path, opaque)?;
+                levels.push(below, level).map_err(self.failed("open"))?;
             }
         }
         Ok(())
+    }
+
+    /// For `map_err`: a refusal on the way.
+    fn failed(&self, verb: &'static str) -> impl FnOnce(rustix::io::Errno) -> Error + use<'_> {
+        let root = self.root;
+        move |error| trouble(verb, root, &ImagePath::root())(error)
     }
 
     fn visit(
@@ -158,9 +169,9 @@ impl UpperWalk<'_> {
         }
     }
 
-    fn level(&mut self, directory: Dir, path: ImagePath, opaque: bool) -> Result<Level> {
+    fn level(&mut self, directory: &Dir, path: ImagePath, opaque: bool) -> Result<Level> {
         let failed = || trouble("list", self.root, &path);
-        let listed = Names::read(&directory, &mut self.buffer).map_err(failed())?;
+        let listed = Names::read(directory, &mut self.buffer).map_err(failed())?;
         let mut names: Vec<CString> = (0..)
             .map_while(|number| listed.get(number).map(CString::from))
             .collect();
@@ -174,7 +185,6 @@ impl UpperWalk<'_> {
         }
         names.reverse();
         Ok(Level {
-            directory,
             path,
             opaque,
             names,

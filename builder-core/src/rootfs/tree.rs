@@ -73,21 +73,27 @@ fn directory(
     node: Node,
     unpacker: &mut Unpacker<'_>,
 ) -> Result<()> {
-    for child in tree.list(&node.entry.path)? {
-        let child = child?;
+    let mut levels = vec![(tree.list(&node.entry.path)?, node.entry)];
+    while let Some((listing, _)) = levels.last_mut() {
+        let Some(child) = listing.next().transpose()? else {
+            let Some((_, mut entry)) = levels.pop() else {
+                break;
+            };
+            entry.path = entry.path.strip_prefix(top).unwrap_or_default();
+            let closed = unpacker.close(&entry);
+            closed.map_err(|error| unpacker.fail(&entry.path, error))?;
+            continue;
+        };
         let to = child.entry.path.strip_prefix(top).unwrap_or_default();
         if child.entry.is_directory() {
             let made = unpacker.chain.make(&to).map(|_| ());
             made.map_err(|error| unpacker.fail(&to, error))?;
-            directory(tree, top, child, unpacker)?;
+            levels.push((tree.list(&child.entry.path)?, child.entry));
         } else {
             file(tree, child, to, unpacker)?;
         }
     }
-    let mut entry = node.entry;
-    entry.path = entry.path.strip_prefix(top).unwrap_or_default();
-    let closed = unpacker.close(&entry);
-    closed.map_err(|error| unpacker.fail(&entry.path, error))
+    Ok(())
 }
 
 /// Writes one file.

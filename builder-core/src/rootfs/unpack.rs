@@ -135,7 +135,7 @@ impl<'a> Unpacker<'a> {
             Err(Errno::EXIST) => {}
             made => return Ok(made?),
         }
-        self.chain.forget(path);
+        self.chain.forget(path)?;
         let (parent, name) = self.place(path)?;
         remove_at(parent, &name)?;
         Ok(make(parent, &name)?)
@@ -277,7 +277,7 @@ impl<'a> Unpacker<'a> {
         let made = self.make(path, |parent, name| {
             rustix::fs::linkat(from, &old, parent, name, AtFlags::empty())
         });
-        targets.rest();
+        targets.rest()?;
         made
     }
 
@@ -302,13 +302,12 @@ impl<'a> Unpacker<'a> {
         let directory = self.chain.enter(&entry.path)?;
         directory.keep_mode();
         set_metadata(directory, entry, encoding, self.table)?;
-        self.chain.forget(&entry.path);
-        Ok(())
+        self.chain.forget(&entry.path)
     }
 
     /// Deletes `path`, and all below it. What isn't there is no error.
     pub(super) fn delete(&mut self, path: &ImagePath) -> io::Result<()> {
-        self.chain.forget(path);
+        self.chain.forget(path)?;
         let (parent, name) = match self.chain.enter_parent(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound || is_no_directory(&error) => {
                 return Ok(());

@@ -12,10 +12,11 @@ use rustix::fs::{AtFlags, FileType, Stat};
 
 use super::chain::{Dir, READING};
 use super::compare;
+use super::descent::Descent;
 use super::findings::Findings;
 use super::look::Looker;
 use super::snapshot::{Records, Snapshot, SnapshotWriter, State};
-use super::{ChangeSink, is_excluded, trouble};
+use super::{ChangeSink, is_excluded, too_deep, trouble};
 use crate::error::{Error, Result};
 use crate::image::view::View;
 use crate::image_path::ImagePath;
@@ -143,7 +144,6 @@ struct Walk<'a> {
 
 /// A directory being listed.
 struct Level {
-    directory: Dir,
     names: Names,
     next: usize,
     /// Length of its path.
@@ -167,21 +167,25 @@ impl<'a> Walk<'a> {
 
     fn run(&mut self, mut judge: Option<&mut Judge<'_>>) -> Result<()> {
         let root = Dir::open_root(self.root, READING).map_err(self.failed("open"))?;
-        let mut levels = vec![self.level(root)?];
-        while let Some(depth) = u32::try_from(levels.len()).ok().filter(|depth| *depth > 0) {
-            let Some(level) = levels.last_mut() else {
-                break;
+        let mut levels = Descent::new(READING);
+        let level = self.level(&root)?;
+        levels.push(root, level).map_err(self.failed("open"))?;
+        loop {
+            // As deep as paths may be, which is not very deep.
+            let depth = u32::try_from(levels.len()).unwrap_or(u32::MAX);
+            let Some((directory, level)) = levels.last() else {
+                return Ok(());
             };
             self.path.truncate(level.path);
             let Some(name) = level.names.get(level.next) else {
                 if let Some(judge) = judge.as_deref_mut() {
                     judge.pass_gone(depth, None, &self.path)?;
                 }
-                levels.pop();
+                levels.pop().map_err(self.failed("read"))?;
                 continue;
             };
             level.next += 1;
-            let stat = rustix::fs::statat(&level.directory, name, AtFlags::SYMLINK_NOFOLLOW);
+            let stat = rustix::fs::statat(&*directory, name, AtFlags::SYMLINK_NOFOLLOW);
             let stat = stat.map_err(self.failed("read"))?;
             if let Some(judge) = judge.as_deref_mut() {
                 judge.pass_gone(depth, Some(name.to_bytes()), &self.path)?;
@@ -194,26 +198,28 @@ impl<'a> Walk<'a> {
                 }
                 Some(judge) => {
                     let place = (depth, name, self.path.as_slice());
-                    judge.visit(level.directory.as_fd(), place, &stat)?;
+                    judge.visit(directory.as_fd(), place, &stat)?;
                 }
                 None => {}
             }
             self.after.push(depth, name.to_bytes(), &State::of(&stat))?;
             if FileType::from_raw_mode(stat.st_mode).is_dir() {
-                let directory = Dir::open(level.directory.as_fd(), name, READING);
-                let directory = directory.map_err(self.failed("open"))?;
-                let below = self.level(directory)?;
-                levels.push(below);
+                let here = ImagePath::clean(&self.path);
+                if here.is_too_deep() {
+                    return Err(too_deep(&here));
+                }
+                let below = Dir::open(directory.as_fd(), name, READING);
+                let below = below.map_err(self.failed("open"))?;
+                let level = self.level(&below)?;
+                levels.push(below, level).map_err(self.failed("open"))?;
             }
         }
-        Ok(())
     }
 
-    fn level(&mut self, directory: Dir) -> Result<Level> {
-        let names = Names::read(&directory, &mut self.buffer);
+    fn level(&mut self, directory: &Dir) -> Result<Level> {
+        let names = Names::read(directory, &mut self.buffer);
         Ok(Level {
             names: names.map_err(self.failed("list"))?,
-            directory,
             next: 0,
             path: self.path.len(),
         })

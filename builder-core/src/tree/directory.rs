@@ -218,8 +218,8 @@ impl Tree for Directory {
         };
         let names =
             sorted_names(&directory).map_err(|error| self.problem("listed", path, error))?;
-        let path = path.clone();
-        Ok(Box::new(names.into_iter().filter_map(move |name| {
+        let (deep, path) = (path.components().count() > OPEN, path.clone());
+        let children = names.into_iter().filter_map(move |name| {
             let child = path.child(&name);
             match stat_child(&directory, &name) {
                 Ok(stat) => Some(self.node(child, &stat)),
@@ -227,7 +227,13 @@ impl Tree for Directory {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => Some(Err(self.problem("read", &child, error))),
             }
-        })))
+        });
+        if deep {
+            // A walk is in all directories above at once, and must not hold each open.
+            let children: Vec<Result<Node>> = children.collect();
+            return Ok(Box::new(children.into_iter()));
+        }
+        Ok(Box::new(children))
     }
 
     fn open(&self, node: &mut Node) -> Result<Box<dyn Read + Send + '_>> {
@@ -275,6 +281,9 @@ fn capability(file: &OwnedFd) -> io::Result<Option<Vec<u8>>> {
         Err(error) => Err(error.into()),
     }
 }
+
+/// So many directories above one another are open while they are listed.
+const OPEN: usize = 128;
 
 fn stat_child(directory: &OwnedFd, name: &[u8]) -> io::Result<Stat> {
     Ok(rustix::fs::statat(

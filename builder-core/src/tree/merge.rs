@@ -5,13 +5,16 @@
 //! earlier one and over what is there; a directory merges with a directory; a directory and anything else exclude
 //! each other. What is there is asked only where a source's directory meets an existing one.
 
+mod level;
+
 use std::collections::BTreeMap;
-use std::iter::Peekable;
+
+use level::{Arrived, Level, Source};
 
 use super::graft::{Graft, Item, Manner, Origin};
-use super::{FileId, Listing, Node, Tree};
+use super::{FileId, Node, Tree};
 use crate::entry::{Entry, EntryKind};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image_path::ImagePath;
 
 /// One entry of the result.
@@ -53,7 +56,7 @@ pub fn merge<'t>(
     graft: &Graft<'t>,
     base: Option<&dyn Tree>,
     made: &Entry,
-    on_conflict: &dyn Fn(Conflict) -> crate::Error,
+    on_conflict: &dyn Fn(Conflict) -> Error,
     sink: &mut dyn FnMut(Merged<'t>) -> Result<()>,
 ) -> Result<()> {
     let mut walk = Walk {
@@ -69,26 +72,8 @@ pub fn merge<'t>(
         .filter(|item| item.node.entry.is_directory())
         .map(Source::of)
         .collect();
-    walk.directory(&ImagePath::root(), Some(graft), sources, base.is_some())
-}
-
-/// A directory that is merged at the place where the walk is.
-struct Source<'t> {
-    ordinal: usize,
-    tree: &'t dyn Tree,
-    path: ImagePath,
-    unpacked: bool,
-}
-
-impl<'t> Source<'t> {
-    fn of(item: &Item<'t>) -> Self {
-        Self {
-            ordinal: item.ordinal,
-            tree: item.tree,
-            path: item.node.entry.path.clone(),
-            unpacked: item.manner == Manner::Unpacked,
-        }
-    }
+    let root = Level::open(ImagePath::root(), Some(graft), sources, base.is_some())?;
+    walk.run(root)
 }
 
 /// What a path ends as.
@@ -104,57 +89,35 @@ enum Outcome<'t> {
 struct Walk<'a, 't, 's> {
     base: Option<&'a dyn Tree>,
     made: &'a Entry,
-    on_conflict: &'a dyn Fn(Conflict) -> crate::Error,
+    on_conflict: &'a dyn Fn(Conflict) -> Error,
     sink: &'s mut dyn FnMut(Merged<'t>) -> Result<()>,
     /// The first name of each file that has several.
     links: BTreeMap<(usize, FileId), ImagePath>,
 }
 
 impl<'t> Walk<'_, 't, '_> {
-    /// Hands over what ends up below the directory `path`. `in_base` says whether it exists already.
-    fn directory(
-        &mut self,
-        path: &ImagePath,
-        graft: Option<&Graft<'t>>,
-        sources: Vec<Source<'t>>,
-        in_base: bool,
-    ) -> Result<()> {
-        let mut listings: Vec<(Source<'t>, Peekable<Listing<'t>>)> =
-            Vec::with_capacity(sources.len());
-        for source in sources {
-            let listing = source.tree.list(&source.path)?.peekable();
-            listings.push((source, listing));
+    /// Hands over what ends up below the root: one directory after the other, however deep they are.
+    fn run<'g>(&mut self, root: Level<'g, 't>) -> Result<()> {
+        let mut levels = vec![root];
+        while let Some(level) = levels.last_mut() {
+            match level.next()? {
+                None => {
+                    levels.pop();
+                }
+                Some(arrived) => levels.extend(self.path(arrived)?),
+            }
         }
-        let mut grafts = graft
-            .into_iter()
-            .flat_map(|graft| graft.children.iter())
-            .peekable();
-        loop {
-            let next = grafts.peek().map(|(name, _)| name.as_slice());
-            let Some(name) = next_name(&mut listings, next)? else {
-                return Ok(());
-            };
-            let mut arrivals = take_named(&mut listings, &name)?;
-            let below = grafts
-                .next_if(|(graft_name, _)| **graft_name == name)
-                .map(|(_, graft)| graft);
-            arrivals.extend(
-                below
-                    .into_iter()
-                    .flat_map(|graft| graft.items.iter().cloned()),
-            );
-            arrivals.sort_by_key(|item| item.ordinal);
-            self.path(path.child(&name), below, arrivals, in_base)?;
-        }
+        Ok(())
     }
 
-    fn path(
-        &mut self,
-        path: ImagePath,
-        graft: Option<&Graft<'t>>,
-        arrivals: Vec<Item<'t>>,
-        parent_in_base: bool,
-    ) -> Result<()> {
+    /// Hands over what a path ends as; the directory that it is.
+    fn path<'g>(&mut self, arrived: Arrived<'g, 't>) -> Result<Option<Level<'g, 't>>> {
+        let Arrived {
+            path,
+            graft,
+            items,
+            parent_in_base,
+        } = arrived;
         let existing = match self.base {
             Some(base) if parent_in_base => base.look_up(&path)?,
             _ => None,
@@ -164,7 +127,7 @@ impl<'t> Walk<'_, 't, '_> {
         let in_base = existing
             .as_ref()
             .is_some_and(|node| node.entry.is_directory());
-        match self.settle(&path, existing, arrivals, needs_directory)? {
+        match self.settle(&path, existing, items, needs_directory)? {
             Outcome::Directory {
                 entry,
                 origin,
@@ -175,9 +138,9 @@ impl<'t> Walk<'_, 't, '_> {
                     origin,
                     content: None,
                 })?;
-                self.directory(&path, graft, sources, in_base)
+                Level::open(path, graft, sources, in_base).map(Some)
             }
-            Outcome::Other(item) => self.other(path, item),
+            Outcome::Other(item) => self.other(path, item).map(|()| None),
         }
     }
 
@@ -268,12 +231,7 @@ impl<'t> Walk<'_, 't, '_> {
         }
     }
 
-    fn conflict(
-        &self,
-        path: &ImagePath,
-        directory_arrives: bool,
-        present: &'static str,
-    ) -> crate::Error {
+    fn conflict(&self, path: &ImagePath, directory_arrives: bool, present: &'static str) -> Error {
         (self.on_conflict)(Conflict {
             path: path.clone(),
             directory_arrives,
@@ -331,54 +289,6 @@ fn passed(path: &ImagePath, there: Option<(Entry, Origin)>, source: &Entry) -> (
     (entry, origin)
 }
 
-/// The least name that any listing or graft has next.
-fn next_name(
-    listings: &mut [(Source<'_>, Peekable<Listing<'_>>)],
-    graft: Option<&[u8]>,
-) -> Result<Option<Vec<u8>>> {
-    let mut least = graft.map(<[u8]>::to_vec);
-    for (_, listing) in listings {
-        if matches!(listing.peek(), Some(Err(_))) {
-            listing.next().transpose()?;
-        }
-        if let Some(Ok(node)) = listing.peek() {
-            let name = node.entry.path.file_name().unwrap_or_default();
-            if least.as_deref().is_none_or(|least| name < least) {
-                least = Some(name.to_vec());
-            }
-        }
-    }
-    Ok(least)
-}
-
-/// Takes the nodes called `name` off the listings.
-fn take_named<'t>(
-    listings: &mut [(Source<'t>, Peekable<Listing<'t>>)],
-    name: &[u8],
-) -> Result<Vec<Item<'t>>> {
-    let mut taken = Vec::new();
-    for (source, listing) in listings {
-        let named = |next: &Result<Node>| {
-            next.as_ref()
-                .is_ok_and(|node| node.entry.path.file_name() == Some(name))
-        };
-        if let Some(node) = listing.next_if(named) {
-            let (ordinal, tree) = (source.ordinal, source.tree);
-            taken.push(Item {
-                ordinal,
-                tree,
-                node: node?,
-                manner: if source.unpacked {
-                    Manner::Unpacked
-                } else {
-                    Manner::Whole
-                },
-            });
-        }
-    }
-    Ok(taken)
-}
-
 /// Whether a directory meets something else.
 fn is_conflict(present: Option<&str>, arriving: &Entry) -> bool {
     present.is_some_and(|present| (present == "a directory") != arriving.is_directory())
@@ -396,7 +306,7 @@ fn kind_name(entry: &Entry) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Error, ErrorKind};
+    use crate::error::ErrorKind;
     use crate::timestamp::Timestamp;
     use crate::tree::files::{Content, Files};
 

@@ -168,6 +168,9 @@ impl PatternList {
     /// The state of a path from the root downwards.
     pub fn state_of(&self, path: &crate::image_path::ImagePath) -> MatchState {
         let mut state = self.root_state();
+        if self.patterns.is_empty() {
+            return state;
+        }
         let bytes = path.as_relative();
         let ends = bytes
             .iter()

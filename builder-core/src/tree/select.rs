@@ -75,44 +75,42 @@ fn select_matches(tree: &dyn Tree, word: &str) -> Result<Selection> {
         return Ok(Selection::Found(Vec::new()));
     };
     let mut found = Vec::new();
-    if start.entry.is_directory() {
-        descend(
-            tree,
-            &start.entry.path,
-            &prefix,
-            &components[literal..],
-            &mut found,
-        )?;
+    if start.entry.is_directory() && literal < components.len() {
+        found = descend(tree, &start.entry.path, prefix, &components[literal..])?;
     }
     Ok(Selection::Found(found))
 }
 
-/// Matches one component after the other. `place` is where the walk is, `named` how the word gets there.
+/// Matches one component after the other, from `place`, which the word calls `named`. As many listings are open as the
+/// word has components.
 fn descend(
     tree: &dyn Tree,
     place: &ImagePath,
-    named: &ImagePath,
+    named: ImagePath,
     components: &[&str],
-    found: &mut Vec<Selected>,
-) -> Result<()> {
-    let Some((pattern, rest)) = components.split_first() else {
-        return Ok(());
-    };
-    for child in tree.list(place)? {
-        let child = child?;
+) -> Result<Vec<Selected>> {
+    let mut found = Vec::new();
+    let mut levels = vec![(tree.list(place)?, named)];
+    while let Some((listing, named)) = levels.last_mut() {
+        let Some(child) = listing.next().transpose()? else {
+            levels.pop();
+            continue;
+        };
         let name = child.entry.path.file_name().unwrap_or_default();
+        let named = named.child(name);
+        let depth = levels.len();
+        let pattern = components.get(depth - 1).copied().unwrap_or_default();
         if !glob::matches(pattern, name).unwrap_or(false) {
             continue;
         }
-        let named = named.child(name);
-        if rest.is_empty() {
+        if depth == components.len() {
             found.push(Selected {
                 named,
                 found: resolve(tree, &child.entry.path, true)?,
             });
         } else if child.entry.is_directory() {
-            descend(tree, &child.entry.path, &named, rest, found)?;
+            levels.push((tree.list(&child.entry.path)?, named));
         }
     }
-    Ok(())
+    Ok(found)
 }

@@ -2,6 +2,7 @@
 //! its size.
 
 mod damage;
+mod deep;
 mod git;
 mod layers;
 mod limits;
