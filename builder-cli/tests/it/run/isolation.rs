@@ -123,8 +123,13 @@ fn the_machine_is_out_of_reach() {
 
 /// Compiles the helper for a root without libraries.
 pub(super) fn helper(to: &Path) -> Option<()> {
+    compile("container/helper.c", to)
+}
+
+/// Compiles a program of the test data for a root without libraries.
+fn compile(source: &str, to: &Path) -> Option<()> {
     let cc = require("cc")?;
-    let source = testdata("container/helper.c");
+    let source = testdata(source);
     run(
         &cc,
         &[
@@ -136,6 +141,38 @@ pub(super) fn helper(to: &Path) -> Option<()> {
     );
     set_mode(to, 0o755);
     Some(())
+}
+
+#[test]
+fn shared_memory_and_queues_end_with_the_run() {
+    in_each_way(|way| {
+        let world = way.world();
+        if way.is_chroot() || compile("container/ipc.c", &world.path("bb/bin/ipc")).is_none() {
+            // A chroot shares them with the machine.
+            return Vec::new();
+        }
+        // By its size it is known among those of the machine.
+        let letters = way.name.bytes().map(u64::from);
+        let size = 1_000_003 + letters.sum::<u64>() * u64::from(std::process::id());
+        let dockerfile = format!(
+            "FROM bb\nRUN ipc make {size} && (ipc find {size})\nRUN ipc find {size}\nRUN ipc make {size}\n"
+        );
+        let outcome = way.build(&world, &dockerfile, "");
+        let said = &outcome.stderr;
+        let mut found = Vec::new();
+        for words in [
+            "memory abc, semaphores 1, message abc, queue abc",
+            "memory -, semaphores -1, message -, queue -",
+        ] {
+            if !said.contains(words) {
+                found.push(format!("{words}: {said}"));
+            }
+        }
+        let left = fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
+        let is_it = |line: &&str| line.split_whitespace().any(|word| word == size.to_string());
+        found.extend(left.lines().find(is_it).map(str::to_owned));
+        found
+    });
 }
 
 #[test]

@@ -191,6 +191,32 @@ calls! {
     SchedSetparam = SYS_sched_setparam;
     /// `sched_setattr(2)`
     SchedSetattr = SYS_sched_setattr;
+    /// `shmget(2)`
+    Shmget = SYS_shmget;
+    /// `shmat(2)`
+    Shmat = SYS_shmat;
+    /// `shmctl(2)`
+    Shmctl = SYS_shmctl;
+    /// `semget(2)`
+    Semget = SYS_semget;
+    /// `semop(2)`
+    Semop = SYS_semop;
+    /// `semtimedop(2)`
+    Semtimedop = SYS_semtimedop;
+    /// `semctl(2)`
+    Semctl = SYS_semctl;
+    /// `msgget(2)`
+    Msgget = SYS_msgget;
+    /// `msgsnd(2)`
+    Msgsnd = SYS_msgsnd;
+    /// `msgrcv(2)`
+    Msgrcv = SYS_msgrcv;
+    /// `msgctl(2)`
+    Msgctl = SYS_msgctl;
+    /// `mq_open(2)`
+    MqOpen = SYS_mq_open;
+    /// `mq_unlink(2)`
+    MqUnlink = SYS_mq_unlink;
     legacy:
     /// `chown(2)`
     Chown = SYS_chown;
@@ -292,6 +318,19 @@ impl Call {
                 | Self::SchedSetscheduler
                 | Self::SchedSetparam
                 | Self::SchedSetattr
+                | Self::Shmget
+                | Self::Shmat
+                | Self::Shmctl
+                | Self::Semget
+                | Self::Semop
+                | Self::Semtimedop
+                | Self::Semctl
+                | Self::Msgget
+                | Self::Msgsnd
+                | Self::Msgrcv
+                | Self::Msgctl
+                | Self::MqOpen
+                | Self::MqUnlink
                 | Self::Rmdir
                 | Self::Unlink
                 | Self::Utime

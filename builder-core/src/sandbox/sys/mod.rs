@@ -1,6 +1,7 @@
 //! The only unsafe code: system calls that no safe wrapper covers, each with the reason why it is sound.
 
 pub(crate) mod ids;
+pub(crate) mod ipc;
 pub(crate) mod landlock;
 pub(crate) mod loader;
 pub(crate) mod memory;

@@ -203,9 +203,15 @@ fn shown(seen: &Seen, tree: usize) -> libc::stat {
     if let Some(device) = seen.record.device {
         stat.st_rdev = libc::makedev(device.major, device.minor);
     }
-    if tree > 0 {
-        // What is mounted is another file system, as programs see that stay on one.
-        stat.st_dev = libc::makedev(0, MOUNTED.saturating_add(tree as u32));
-    }
+    stat.st_dev = device_of(stat.st_dev, tree);
     stat
+}
+
+/// The device that files of a tree are shown to lie on.
+pub(super) fn device_of(real: u64, tree: usize) -> u64 {
+    if tree == 0 {
+        return real;
+    }
+    // What is mounted is another file system, as programs see that stay on one.
+    libc::makedev(0, MOUNTED.saturating_add(tree as u32))
 }

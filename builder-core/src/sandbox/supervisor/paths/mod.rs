@@ -11,10 +11,12 @@ mod change;
 mod directory;
 mod elf;
 mod execute;
+mod ipc;
 mod kernel_files;
 mod look;
 mod make;
 mod masks;
+mod mount_list;
 mod open;
 mod peers;
 mod permission;
@@ -44,6 +46,7 @@ use crate::sandbox::supervisor::caller::Caller;
 use crate::sandbox::supervisor::identity::Credentials;
 use crate::sandbox::supervisor::owners::{Keeper, Owners};
 use crate::sandbox::supervisor::paths::execute::Starts;
+use crate::sandbox::supervisor::paths::ipc::Ipc;
 use crate::sandbox::supervisor::paths::masks::Masks;
 use crate::sandbox::supervisor::paths::peers::Peers;
 use crate::sandbox::supervisor::paths::sockets::Sockets;
@@ -61,6 +64,7 @@ pub(super) struct Server {
     stand_ins: StandIns,
     sockets: Sockets,
     peers: Peers,
+    ipc: Ipc,
     starts: Starts,
     /// Terminals that the RUN has made.
     terminals: BTreeSet<u32>,
@@ -93,6 +97,7 @@ impl Server {
             stand_ins: StandIns::default(),
             sockets: Sockets::default(),
             peers: Peers::default(),
+            ipc: Ipc::default(),
             starts: Starts::new()?,
             terminals: paths.terminal.into_iter().collect(),
             supervisor: std::process::id(),
@@ -204,6 +209,19 @@ impl Server {
             | Call::Setfsgid
             | Call::Setgroups => self.keeper.set_ids(caller),
             Call::Getsockopt => self.peer(caller),
+            Call::Shmget
+            | Call::Shmat
+            | Call::Shmctl
+            | Call::Semget
+            | Call::Semop
+            | Call::Semtimedop
+            | Call::Semctl
+            | Call::Msgget
+            | Call::Msgsnd
+            | Call::Msgrcv
+            | Call::Msgctl
+            | Call::MqOpen
+            | Call::MqUnlink => self.ipc(caller),
             _ => self.attributes(caller),
         }
     }

@@ -10,13 +10,13 @@ use crate::owners::disk_mode;
 use crate::sandbox::calls::Call;
 use crate::sandbox::supervisor::caller::Caller;
 use crate::sandbox::supervisor::identity::Credentials;
-use crate::sandbox::supervisor::names::{mounts, permit};
+use crate::sandbox::supervisor::names::permit;
 use crate::sandbox::supervisor::paths::answers::later;
 use crate::sandbox::supervisor::paths::change::drop_capabilities;
 use crate::sandbox::supervisor::paths::permission::{READ, WRITE, may, reads_and_writes_all};
 use crate::sandbox::supervisor::paths::trees::reopen;
 use crate::sandbox::supervisor::paths::walk::{End, Found};
-use crate::sandbox::supervisor::paths::{Server, text_file};
+use crate::sandbox::supervisor::paths::{Server, mount_list, text_file};
 use crate::sandbox::supervisor::procfs::{status_of, status_with};
 use crate::sandbox::supervisor::{Reply, Result};
 
@@ -226,7 +226,7 @@ impl Server {
         if rustix::fs::fstat(object)?.st_mode & libc::S_IFMT == libc::S_IFLNK {
             return Err(Errno::LOOP.into());
         }
-        if let Some(list) = mounts(text) {
+        if let Some(list) = mount_list::text(&self.trees, text) {
             return hand_over(text_file(list.as_bytes())?, wanted.flags);
         }
         if text == "/dev/tty" {

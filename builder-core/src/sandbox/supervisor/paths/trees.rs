@@ -165,6 +165,11 @@ impl Trees {
         &self.all[number]
     }
 
+    /// All of them, in the order of their numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Tree> {
+        self.all.iter()
+    }
+
     pub(super) fn root(&self) -> BorrowedFd<'_> {
         self.all[0].top.as_fd()
     }
