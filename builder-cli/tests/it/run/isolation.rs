@@ -200,6 +200,68 @@ fn a_chroot_is_not_left() {
     });
 }
 
+/// A root below the root, and what is seen from within.
+const ANOTHER_ROOT: &str = r"
+mkdir -p /r/bin /r/d/e /r/etc /r/own
+cp /bin/busybox /r/bin/busybox
+ln -s busybox /r/bin/sh
+echo inner > /r/etc/name
+echo outer > /etc/name
+ln -s /etc/name /r/link
+chown 5:6 /r/own
+cat > /r/script <<'SCRIPT'
+PATH=/bin
+cd /d/e/../../..
+busybox pwd
+busybox cat /link ../etc/name /../../etc/name
+busybox ls -d /r /bin
+busybox stat -c %u:%g /own
+cd /d
+busybox sh -c 'busybox pwd; busybox cat ../link; busybox touch /made'
+busybox chroot /d /nothing
+echo none $?
+SCRIPT
+chroot /r /bin/busybox sh /script
+ls -l /r/made && cat /etc/name
+su app -c 'chroot /r /bin/sh' || echo refused
+";
+
+#[test]
+fn a_root_may_be_changed_within_the_root() {
+    in_each_way(|way| {
+        if way.is_chroot() {
+            // Of C a second chroot is refused.
+            return Vec::new();
+        }
+        let world = way.world();
+        let expected = [
+            "] /\n",
+            "] inner\n",
+            "] /bin\n",
+            "] 5:6\n",
+            "] /d\n",
+            "] none 127\n",
+            "] outer\n",
+        ];
+        let dockerfile = format!("FROM bb\nRUN <<'END'\n{ANOTHER_ROOT}END\n");
+        let said = way.build(&world, &dockerfile, "").stderr;
+        let mut found: Vec<String> = expected
+            .iter()
+            .filter(|words| !said.contains(**words))
+            .map(|words| format!("{words}: {said}"))
+            .collect();
+        // Where one id stands for all, the kernel asks for no more than that one has.
+        let single = way.name == "single" || way.name == "ordinary";
+        if !single && !said.contains("] refused\n") {
+            found.push(format!("somebody changed the root: {said}"));
+        }
+        if said.matches("] inner\n").count() != 4 || said.contains("] /r\n") {
+            found.push(said);
+        }
+        found
+    });
+}
+
 #[test]
 fn a_mode_is_changed_through_a_descriptor() {
     in_each_way(|way| {

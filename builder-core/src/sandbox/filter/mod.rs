@@ -132,11 +132,10 @@ const ABSENT: &[u32] = &[425, 426, 427, 435];
 /// those which are known here (`setxattrat`, Linux 6.13): one of them may take a path.
 const UNTOLD: &[libc::c_long] = &[libc::SYS_name_to_handle_at];
 const FIRST_UNKNOWN: u32 = 463;
-/// What fails with `EPERM` there: watching whole mounts, lists of the machine's mounts, and another root.
+/// What fails with `EPERM` there: watching whole mounts, and lists of the machine's mounts.
 const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_fanotify_init,
     libc::SYS_fanotify_mark,
-    libc::SYS_chroot,
     // statmount, listmount
     457,
     458,
@@ -356,8 +355,6 @@ fn paths(call: Call, signals: bool) -> Option<Test> {
         | Call::SchedSetscheduler
         | Call::SchedSetparam
         | Call::SchedSetattr => Test::Any(0, u32::MAX),
-        // The kernel refuses it.
-        Call::Chroot => return None,
         _ => Test::Always,
     })
 }

@@ -20,6 +20,8 @@ pub(super) const CHOWN: u64 = 1;
 pub(super) const SETGID: u64 = 1 << 6;
 /// `CAP_SETUID`
 pub(super) const SETUID: u64 = 1 << 7;
+/// `CAP_SYS_CHROOT`
+pub(super) const SYS_CHROOT: u64 = 1 << 18;
 /// `CAP_MKNOD`
 pub(super) const MKNOD: u64 = 1 << 27;
 /// The capabilities that follow the file system user id: `CAP_FS_SET`.
@@ -143,12 +145,22 @@ pub(super) struct Credentials {
     pub group: Ids,
     /// Supplementary groups.
     pub groups: Vec<u32>,
+    /// The root directory, where that is played: its number; 0 is that of the RUN.
+    pub root: usize,
     effective: u64,
     permitted: u64,
     secure: u32,
 }
 
 impl Credentials {
+    /// The same with another root directory.
+    pub(super) fn in_root(&self, root: usize) -> Self {
+        Self {
+            root,
+            ..self.clone()
+        }
+    }
+
     /// Those of a process that starts as somebody: power belongs to user 0.
     pub(super) fn new(identity: &Identity) -> Self {
         let power = if identity.uid == 0 { ALL } else { 0 };
@@ -156,6 +168,7 @@ impl Credentials {
             user: Ids::all(identity.uid),
             group: Ids::all(identity.gid),
             groups: identity.groups.clone(),
+            root: 0,
             effective: power,
             permitted: power,
             secure: 0,

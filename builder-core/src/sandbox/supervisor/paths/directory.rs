@@ -61,7 +61,7 @@ impl Server {
             return Err(Errno::NOENT.into());
         }
         let mut path = match self.trees.place_of(&directory)? {
-            Place::Tree(tree, below) => self.trees.visible(tree, &below),
+            Place::Tree(tree, below) => self.below_own_root(self.trees.visible(tree, &below))?,
             Place::Kernel(path) => path,
             Place::Elsewhere => return Err(Errno::NOENT.into()),
         };

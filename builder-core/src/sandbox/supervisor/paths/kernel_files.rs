@@ -69,7 +69,7 @@ impl Server {
             return Err(Errno::ACCESS.into());
         }
         Ok(match magic {
-            Magic::Root => Step::Here(self.top()?),
+            Magic::Root => Step::Here(self.top(&self.who())?),
             Magic::Program => Step::Link(program_of(process)?),
             Magic::WorkingDirectory | Magic::Descriptor(_) => {
                 let name = &text["/proc/".len()..];
@@ -148,7 +148,10 @@ impl Server {
                     other => other,
                 }?;
                 let target = target.into_bytes();
-                Ok(self.trees.visible_path(&target).unwrap_or(target))
+                match self.trees.visible_path(&target) {
+                    Some(seen) => self.below_own_root(seen),
+                    None => Ok(target),
+                }
             }
         }
     }

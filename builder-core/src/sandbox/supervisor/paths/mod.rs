@@ -25,6 +25,7 @@ mod power;
 mod program;
 mod remove;
 mod resolve;
+mod roots;
 mod signals;
 mod sockets;
 mod stand_ins;
@@ -49,6 +50,7 @@ use crate::sandbox::supervisor::paths::execute::Starts;
 use crate::sandbox::supervisor::paths::ipc::Ipc;
 use crate::sandbox::supervisor::paths::masks::Masks;
 use crate::sandbox::supervisor::paths::peers::Peers;
+use crate::sandbox::supervisor::paths::roots::Roots;
 use crate::sandbox::supervisor::paths::sockets::Sockets;
 use crate::sandbox::supervisor::paths::stand_ins::StandIns;
 use crate::sandbox::supervisor::paths::trees::Trees;
@@ -65,6 +67,7 @@ pub(super) struct Server {
     sockets: Sockets,
     peers: Peers,
     ipc: Ipc,
+    roots: Roots,
     starts: Starts,
     /// Terminals that the RUN has made.
     terminals: BTreeSet<u32>,
@@ -98,6 +101,7 @@ impl Server {
             sockets: Sockets::default(),
             peers: Peers::default(),
             ipc: Ipc::default(),
+            roots: Roots::default(),
             starts: Starts::new()?,
             terminals: paths.terminal.into_iter().collect(),
             supervisor: std::process::id(),
@@ -145,6 +149,7 @@ impl Server {
             Call::Access | Call::Faccessat | Call::Faccessat2 => self.access(caller),
             Call::Execve | Call::Execveat => self.execute(caller),
             Call::Chdir => self.change_directory(caller),
+            Call::Chroot => self.change_root(caller),
             Call::Getcwd => self.working_directory(caller),
             Call::Mkdir | Call::Mkdirat => self.make_directory(caller),
             Call::Symlink | Call::Symlinkat => self.make_link(caller),

@@ -31,7 +31,7 @@ impl Server {
             return Err(Errno::NOENT.into());
         }
         if passes_all(who)
-            && let Some((object, tree)) = self.ask_kernel(caller, (directory, path), follow)?
+            && let Some((object, tree)) = self.ask_kernel(caller, who, (directory, path), follow)?
         {
             return Ok(Found::File(object, tree));
         }
@@ -46,12 +46,17 @@ impl Server {
     fn ask_kernel(
         &self,
         caller: &Caller<'_>,
+        who: &Credentials,
         (directory, path): (i32, &CStr),
         follow: bool,
     ) -> Result<Option<(OwnedFd, usize)>> {
         let bytes = path.to_bytes();
         let (start, tree);
-        let (from, resolve) = if bytes.starts_with(b"/") {
+        let own = self.roots.directory(who.root);
+        let (from, resolve) = if let Some((root, own)) = own.filter(|_| bytes.starts_with(b"/")) {
+            tree = own;
+            (root.as_fd(), ResolveFlags::IN_ROOT)
+        } else if bytes.starts_with(b"/") {
             let mounted = [b"/proc".as_slice(), b"/dev", b"/sys"];
             if mounted.iter().any(|top| bytes.starts_with(top)) {
                 return Ok(None);

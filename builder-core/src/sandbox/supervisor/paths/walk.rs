@@ -65,7 +65,7 @@ impl Server {
         }
         let bytes = path.to_bytes();
         let here = if bytes.starts_with(b"/") {
-            self.top()?
+            self.top(who)?
         } else {
             let start = caller.opened(directory)?;
             self.here(start)?
@@ -80,12 +80,6 @@ impl Server {
         };
         walk.push(bytes);
         walk.finish(follow)
-    }
-
-    /// The RUN's root.
-    pub(super) fn top(&self) -> Result<Here> {
-        let root = self.trees.root().try_clone_to_owned();
-        Ok(Here::Tree(root.map_err(|_| Errno::MFILE)?, 0))
     }
 
     /// Where something that a process has open is, proven by the kernel's word for its place.
@@ -156,6 +150,13 @@ impl Walk<'_, '_> {
         if name == b"." {
             return Ok(Ok(Here::Tree(object, tree)));
         }
+        if name == b".."
+            && server
+                .roots
+                .is_top(self.who.root, (found.st_dev, found.st_ino))
+        {
+            return Ok(Ok(Here::Tree(object, tree)));
+        }
         if name == b".." {
             return Ok(Ok(server.above(
                 object,
@@ -193,7 +194,7 @@ impl Walk<'_, '_> {
         }
         self.push(target);
         if target.starts_with(b"/") {
-            return self.server.top();
+            return self.server.top(self.who);
         }
         Ok(from)
     }
@@ -207,7 +208,7 @@ impl Walk<'_, '_> {
                 let end = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
                 return match end {
                     // Both lie in the root.
-                    0 => server.top(),
+                    0 => server.top(self.who),
                     end => Ok(Here::Kernel(path[..end].to_vec())),
                 };
             }
