@@ -18,7 +18,7 @@ use builder_core::tree::Tree;
 use builder_core::tree::directory::{Directory, HostOwners};
 use builder_core::{Error, ErrorKind, Result};
 
-use super::moving::with_registry;
+use super::moving::{Stoppable, with_registry};
 use super::tag::new_name;
 use super::{open_store, platform, print};
 use crate::environment::Environment;
@@ -38,7 +38,11 @@ pub(crate) fn run(
     let epoch = epoch(flags, environment)?;
     let store = open_store(&flags.moving.store, environment)?;
     let _in_use = store.lock_for_use()?;
-    let tree = tree(&store, &flags.source, environment)?;
+    let tree = tree(&store, &flags.source, environment, interrupt).or_else(|error| {
+        // Who was told to end read no broken tar.
+        interrupt.check()?;
+        Err(error)
+    })?;
     let base = flags.from.as_deref();
     let base = base.map(|name| find_base(&store, name, &platform, flags, environment, interrupt));
     let request = Import {
@@ -78,7 +82,12 @@ fn epoch(flags: &CommitFlags, environment: &Environment) -> Result<Option<Timest
 }
 
 /// The files: a directory with the owners that it has, or an archive with its own.
-fn tree(store: &Store, source: &Path, environment: &Environment) -> Result<Box<dyn Tree>> {
+fn tree(
+    store: &Store,
+    source: &Path,
+    environment: &Environment,
+    interrupt: &Interrupt,
+) -> Result<Box<dyn Tree>> {
     let name = source.display().to_string();
     if source == Path::new("-") {
         if environment.input_terminal {
@@ -88,7 +97,12 @@ fn tree(store: &Store, source: &Path, environment: &Environment) -> Result<Box<d
             );
             return Err(error.with_help("send it: `rbuild commit - NAME < FILE`"));
         }
-        let tree = ArchiveTree::read(store, &name, std::io::stdin(), Owners::Kept)?;
+        let tree = ArchiveTree::read(
+            store,
+            &name,
+            Stoppable(std::io::stdin(), interrupt),
+            Owners::Kept,
+        )?;
         return Ok(Box::new(tree));
     }
     let path = environment.directory.join(source);
@@ -110,7 +124,7 @@ fn tree(store: &Store, source: &Path, environment: &Environment) -> Result<Box<d
     Ok(Box::new(ArchiveTree::read(
         store,
         &name,
-        file,
+        Stoppable(file, interrupt),
         Owners::Kept,
     )?))
 }

@@ -93,7 +93,7 @@ fn unknown(given: &str) -> Error {
 /// When an image was made.
 fn made(store: &Store, name: &str) -> Result<Timestamp> {
     let found = catalog::find(store, name)?;
-    let all = catalog::list(store, found.names.is_empty())?;
+    let all = catalog::list(store, found.names.is_empty(), 1)?;
     let digest = found.descriptor.digest;
     let same = all.into_iter().find(|one| one.descriptor.digest == digest);
     Ok(same.and_then(|one| one.created).unwrap_or_default())

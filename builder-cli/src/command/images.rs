@@ -17,7 +17,11 @@ const NONE: &str = "<none>";
 pub(crate) fn run(flags: &ImagesFlags, environment: &Environment) -> Result<()> {
     let store = open_store(&flags.store, environment)?;
     let filter = Filter::read(&flags.filters, flags.name.as_deref(), &store)?;
-    let mut images = catalog::list(&store, flags.all || filter.wants_unnamed())?;
+    let mut images = catalog::list(
+        &store,
+        flags.all || filter.wants_unnamed(),
+        environment.processors,
+    )?;
     images.retain(|image| filter.fits(image));
     images.sort_by(|one, other| {
         let newest_first = other.created.cmp(&one.created);

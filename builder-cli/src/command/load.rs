@@ -1,7 +1,6 @@
 //! `rbuild load`: archives and layouts of images into the store.
 
 use std::fmt::Write as _;
-use std::io::Read;
 use std::path::Path;
 
 use builder_core::image::load::load;
@@ -10,6 +9,7 @@ use builder_core::interrupt::Interrupt;
 use builder_core::store::Store;
 use builder_core::{Error, ErrorKind, Result};
 
+use super::moving::Stoppable;
 use super::{open_store, platform, print};
 use crate::environment::Environment;
 use crate::flags::archives::LoadFlags;
@@ -83,16 +83,4 @@ fn open(
         return Members::aside(store, &name, Stoppable(file, interrupt), interrupt);
     }
     Members::open(store, &here, interrupt)
-}
-
-/// A stream that ends when the program is told to end: the first signal makes the read return.
-struct Stoppable<'i, R>(R, &'i Interrupt);
-
-impl<R: Read> Read for Stoppable<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        if self.1.is_set() {
-            return Err(std::io::Error::other("interrupted"));
-        }
-        self.0.read(buffer)
-    }
 }

@@ -2,7 +2,8 @@
 //! place that an archive goes to.
 
 use std::fs::File;
-use std::os::fd::AsFd as _;
+use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use builder_core::event::EventSink;
@@ -11,6 +12,7 @@ use builder_core::output::Destination;
 use builder_core::registry::Registry;
 use builder_core::registry::retry::SystemClock;
 use builder_core::{Error, ErrorKind, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::environment::Environment;
 use crate::flags::{Progress, RegistryFlags};
@@ -70,4 +72,28 @@ fn standard_output(environment: &Environment) -> Result<Destination> {
             .with_source(error)
     })?;
     Ok(Destination::Handle(File::from(handle)))
+}
+
+/// A stream that ends when the program is told to end: a reader of a pipe that nobody writes to waits for ever.
+pub(super) struct Stoppable<'i, R>(pub(super) R, pub(super) &'i Interrupt);
+
+/// How long an interrupt may wait for its answer.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
+
+impl<R: Read + AsFd> Read for Stoppable<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            if self.1.is_set() {
+                return Err(std::io::Error::other("interrupted"));
+            }
+            let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+            // A signal is a reason to look, as any other.
+            if poll(&mut fds, Some(&PATIENCE)).is_ok_and(|ready| ready > 0) {
+                return self.0.read(buffer);
+            }
+        }
+    }
 }

@@ -46,7 +46,7 @@ pub(crate) fn run(flags: &RmiFlags, environment: &Environment) -> Result<()> {
 fn everything(store: &Store) -> Result<Vec<Found>> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
-    for one in catalog::list(store, true)? {
+    for one in catalog::list(store, true, 1)? {
         if seen.insert(one.descriptor.digest) {
             found.push(catalog::find(store, &one.descriptor.digest.to_string())?);
         }

@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::error::Result;
 use crate::image::base::{MAX_DOCUMENT_BYTES, manifest_of};
 use crate::oci::{Descriptor, ImageIndex, ImageManifest, MediaType};
-use crate::store::Store;
+use crate::store::{Marked, Store};
 use crate::timestamp::Timestamp;
 
 /// What a list tells of an image.
@@ -64,56 +64,102 @@ struct Run {
     labels: Option<BTreeMap<String, String>>,
 }
 
-/// The named images, and with `all` those without a name, in the order of the store's names.
+/// What a look at an image tells.
+#[derive(Clone, Debug, Default)]
+struct Looked {
+    created: Option<Timestamp>,
+    size: Option<u64>,
+    labels: BTreeMap<String, String>,
+    /// Config and layers.
+    blobs: Vec<Digest>,
+}
+
+/// The named images, and with `all` those without a name, in the order of the store's names. So many threads look at
+/// them.
 ///
 /// # Errors
 /// Those of reading the store's names. An image that is damaged is listed with what is known of it.
-pub fn list(store: &Store, all: bool) -> Result<Vec<Summary>> {
-    let mut summaries = Vec::new();
+pub fn list(store: &Store, all: bool, threads: usize) -> Result<Vec<Summary>> {
+    let tags = store.tags()?;
     // Several names of one image are one look at it.
-    let mut known: BTreeMap<Digest, usize> = BTreeMap::new();
-    for (name, descriptor) in store.tags()? {
-        let summary = match known.get(&descriptor.digest) {
-            Some(at) => {
-                let known: &Summary = &summaries[*at];
-                Summary {
-                    name: Some(name),
-                    ..known.clone()
-                }
-            }
-            None => look(store, Some(name), descriptor),
-        };
-        known.insert(summary.descriptor.digest, summaries.len());
-        summaries.push(summary);
+    let named: BTreeMap<Digest, &Descriptor> =
+        tags.iter().map(|(_, one)| (one.digest, one)).collect();
+    let looked = look_at(store, &named.into_values().collect::<Vec<_>>(), threads);
+    let mut summaries: Vec<Summary> = Vec::with_capacity(tags.len());
+    let mut reached = Marked::default();
+    for (name, descriptor) in tags {
+        if all && descriptor.media_type.is_index() {
+            store.reach(&descriptor, &mut reached);
+        }
+        let known = looked.get(&descriptor.digest).cloned().unwrap_or_default();
+        reached.blobs.insert(descriptor.digest);
+        reached.blobs.extend(&known.blobs);
+        summaries.push(summary(Some(name), descriptor, known));
     }
     if all {
-        let nameless = unnamed(store)?.into_iter();
-        summaries.extend(nameless.map(|one| look(store, None, one.descriptor)));
+        for one in beside(store, &reached)? {
+            let known = look(store, &one.descriptor);
+            summaries.push(summary(None, one.descriptor, known));
+        }
     }
     Ok(summaries)
 }
 
-fn look(store: &Store, name: Option<String>, descriptor: Descriptor) -> Summary {
-    let mut summary = Summary {
+fn summary(name: Option<String>, descriptor: Descriptor, looked: Looked) -> Summary {
+    Summary {
         name,
         descriptor,
-        created: None,
-        size: None,
-        labels: BTreeMap::new(),
+        created: looked.created,
+        size: looked.size,
+        labels: looked.labels,
+    }
+}
+
+/// Looks at images, several at once: a list is shown when the last of them was read.
+fn look_at(store: &Store, images: &[&Descriptor], threads: usize) -> BTreeMap<Digest, Looked> {
+    let part = images.len().div_ceil(threads.max(1)).max(1);
+    let look_at = |part: &[&Descriptor]| {
+        let looked = part.iter().map(|one| (one.digest, look(store, one)));
+        looked.collect::<Vec<_>>()
     };
-    let Ok(manifest) = manifest_of(store, "an image", &summary.descriptor, None) else {
-        return summary;
+    let mut parts = images.chunks(part);
+    let own = parts.next().unwrap_or_default();
+    std::thread::scope(|scope| {
+        let mut running = Vec::new();
+        let mut found = BTreeMap::new();
+        for part in parts {
+            match std::thread::Builder::new().spawn_scoped(scope, move || look_at(part)) {
+                Ok(thread) => running.push(thread),
+                // Where no more threads can be started, this one does it.
+                Err(_) => found.extend(look_at(part)),
+            }
+        }
+        found.extend(look_at(own));
+        for thread in running {
+            let looked = thread.join();
+            found.extend(looked.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        found
+    })
+}
+
+fn look(store: &Store, descriptor: &Descriptor) -> Looked {
+    let mut looked = Looked::default();
+    let Ok(manifest) = manifest_of(store, "an image", descriptor, None) else {
+        return looked;
     };
     let bytes = store.read_document(&manifest, MAX_DOCUMENT_BYTES);
     let Some(manifest) = bytes
         .ok()
         .and_then(|bytes| serde_json::from_slice::<Manifest>(&bytes).ok())
     else {
-        return summary;
+        return looked;
     };
     let layers = manifest.layers.unwrap_or_default();
     let sizes = layers.iter().map(|layer| layer.size);
-    summary.size = Some(sizes.fold(manifest.config.size, u64::saturating_add));
+    looked.size = Some(sizes.fold(manifest.config.size, u64::saturating_add));
+    looked.blobs = layers.iter().map(|layer| layer.digest).collect();
+    looked.blobs.push(manifest.config.digest);
     let config = Descriptor::new(
         MediaType::Config,
         manifest.config.digest,
@@ -122,11 +168,11 @@ fn look(store: &Store, name: Option<String>, descriptor: Descriptor) -> Summary 
     let bytes = store.read_document(&config, MAX_DOCUMENT_BYTES);
     let bytes = bytes.unwrap_or_default();
     if let Ok(config) = serde_json::from_slice::<Config<'_>>(&bytes) {
-        summary.created = config.created.as_deref().and_then(Timestamp::parse_rfc3339);
+        looked.created = config.created.as_deref().and_then(Timestamp::parse_rfc3339);
         let labels = config.config.and_then(|config| config.labels);
-        summary.labels = labels.unwrap_or_default();
+        looked.labels = labels.unwrap_or_default();
     }
-    summary
+    looked
 }
 
 /// No manifest is larger, by far: a blob that is may be a layer of text, and isn't read to find that out.
@@ -138,11 +184,15 @@ const MANIFEST_LIMIT: u64 = 4 << 20;
 /// # Errors
 /// Those of reading the store.
 pub fn unnamed(store: &Store) -> Result<Vec<Unnamed>> {
-    let reached = store.tagged()?.blobs;
+    beside(store, &store.tagged()?)
+}
+
+/// The images beside what is reached.
+fn beside(store: &Store, reached: &Marked) -> Result<Vec<Unnamed>> {
     let mut found: Vec<Unnamed> = Vec::new();
     let mut within: BTreeSet<Digest> = BTreeSet::new();
     for (digest, size) in store.blobs()? {
-        if reached.contains(&digest) || size > MANIFEST_LIMIT {
+        if reached.blobs.contains(&digest) || size > MANIFEST_LIMIT {
             continue;
         }
         let Some((media_type, bytes)) = document(store, &digest) else {

@@ -90,6 +90,19 @@ impl Members {
         stream: impl Read + Send,
         interrupt: &Interrupt,
     ) -> Result<Self> {
+        Self::all_aside(store, name, stream, interrupt).or_else(|error| {
+            // A stream that broke off because the program is to end is no broken archive.
+            interrupt.check()?;
+            Err(error)
+        })
+    }
+
+    fn all_aside(
+        store: &Store,
+        name: &str,
+        stream: impl Read + Send,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
         let opened = decompress::open(BufReader::with_capacity(CHUNK, stream));
         let (_, mut tar) = opened.map_err(|error| no_archive(name, error))?;
         let folder = store.temporary_directory()?;

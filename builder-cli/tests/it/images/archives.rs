@@ -389,3 +389,21 @@ fn a_root_file_system_is_exported() {
         .line("export --platform linux/amd64 -o x.tar nothing")
         .exits(2);
 }
+
+#[test]
+fn a_load_that_waits_for_a_pipe_is_interrupted() {
+    let world = world();
+    let pipe = world.path("out/pipe");
+    let mode = rustix::fs::Mode::from_raw_mode(0o644);
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).unwrap();
+    for words in [["load", "-i"].as_slice(), &["commit"]] {
+        let line = words.join(" ");
+        let running = world.start_line(&format!("{line} @/out/pipe"));
+        // Its other end is open, and nothing comes.
+        let writer = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        running.signal(rustix::process::Signal::INT);
+        running.wait().exits(130);
+        drop(writer);
+    }
+}
