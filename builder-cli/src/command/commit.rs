@@ -18,7 +18,7 @@ use builder_core::tree::Tree;
 use builder_core::tree::directory::{Directory, HostOwners};
 use builder_core::{Error, ErrorKind, Result};
 
-use super::moving::{Stoppable, with_registry};
+use super::moving::{Stoppable, standard_input, with_registry};
 use super::tag::new_name;
 use super::{open_store, platform, print};
 use crate::environment::Environment;
@@ -100,7 +100,7 @@ fn tree(
         let tree = ArchiveTree::read(
             store,
             &name,
-            Stoppable(std::io::stdin(), interrupt),
+            Stoppable(standard_input()?, interrupt),
             Owners::Kept,
         )?;
         return Ok(Box::new(tree));

@@ -9,7 +9,7 @@ use builder_core::interrupt::Interrupt;
 use builder_core::store::Store;
 use builder_core::{Error, ErrorKind, Result};
 
-use super::moving::Stoppable;
+use super::moving::{Stoppable, standard_input};
 use super::{open_store, platform, print};
 use crate::environment::Environment;
 use crate::flags::archives::LoadFlags;
@@ -37,7 +37,7 @@ pub(crate) fn run(
     let members = match path {
         Some(path) => open(&store, path, environment, interrupt)?,
         None => {
-            let input = Stoppable(std::io::stdin(), interrupt);
+            let input = Stoppable(standard_input()?, interrupt);
             Members::aside(&store, "-", input, interrupt)?
         }
     };

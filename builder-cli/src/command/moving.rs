@@ -74,6 +74,16 @@ fn standard_output(environment: &Environment) -> Result<Destination> {
     Ok(Destination::Handle(File::from(handle)))
 }
 
+/// Standard input as it comes, without a buffer that would hide what is there from who asks the system.
+pub(super) fn standard_input() -> Result<File> {
+    let handle = std::io::stdin().as_fd().try_clone_to_owned();
+    handle.map(File::from).map_err(|error| {
+        Error::new(ErrorKind::Usage, "standard input is closed")
+            .with_help("name a file")
+            .with_source(error)
+    })
+}
+
 /// A stream that ends when the program is told to end: a reader of a pipe that nobody writes to waits for ever.
 pub(super) struct Stoppable<'i, R>(pub(super) R, pub(super) &'i Interrupt);
 

@@ -20,6 +20,7 @@ use crate::interrupt::Interrupt;
 use crate::layer::archive::Section;
 use crate::layer::decompress::{self, Packing};
 use crate::oci::Descriptor;
+use crate::store::blob::copy;
 use crate::store::{Store, TemporaryDirectory};
 
 /// The files, by name.
@@ -199,7 +200,7 @@ impl Members {
         // One byte too many is enough to see that it is not what it should be.
         let mut from = from.take(blob.size.saturating_add(1));
         let mut to = store.blob_writer_for(&blob.digest)?;
-        io::copy(&mut from, &mut to).map_err(|error| {
+        copy(&mut from, &mut to).map_err(|error| {
             let message = format!(
                 "blob `{}` of `{}` can't be copied into the store",
                 blob.digest, self.name
@@ -226,7 +227,7 @@ impl Members {
         }
         let mut from = self.open_member(store, name)?;
         let mut to = store.blob_writer()?;
-        io::copy(&mut from, &mut to).map_err(|error| {
+        copy(&mut from, &mut to).map_err(|error| {
             let message = format!("`{name}` of `{}` can't be copied into the store", self.name);
             Error::new(ErrorKind::Store, message).with_source(error)
         })?;

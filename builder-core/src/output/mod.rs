@@ -25,6 +25,7 @@ use crate::interrupt::Interrupt;
 use crate::oci::descriptor::Descriptor;
 use crate::platform::Platform;
 use crate::reference::Reference;
+use crate::store::blob::copy;
 use crate::store::{BlobSource, Store};
 use crate::timestamp::Timestamp;
 use archive::Flavour;
@@ -376,7 +377,7 @@ pub(crate) fn copy_blob(
         return io::copy(&mut from, to).map_err(|error| Problem::writing(error).into());
     }
     let mut from = store.open_blob(blob)?;
-    let copied = io::copy(&mut from, to).map_err(|error| Problem::copying(error, blob))?;
+    let copied = copy(&mut from, to).map_err(|error| Problem::copying(error, blob))?;
     from.verify_rest()?;
     Ok(copied)
 }

@@ -104,6 +104,28 @@ impl Write for BlobWriter {
     }
 }
 
+/// Bytes that are copied at once: large enough that calls to the system cost little beside the bytes.
+const CHUNK: usize = 256 * 1024;
+
+/// Copies a stream to its end, in large pieces; gives the number of bytes.
+///
+/// # Errors
+/// Those of reading and of writing.
+pub(crate) fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<u64> {
+    let mut buffer = vec![0; CHUNK];
+    let mut copied = 0;
+    loop {
+        let taken = match from.read(&mut buffer) {
+            Ok(0) => return Ok(copied),
+            Ok(taken) => taken,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        to.write_all(&buffer[..taken])?;
+        copied += taken as u64;
+    }
+}
+
 /// Reads a blob and checks its digest and size. The check comes with the end of the stream: only who has read to the
 /// end knows that the bytes were right.
 #[derive(Debug)]
