@@ -256,7 +256,10 @@ fn a_real_container() {
 /// Builds in one container.
 fn build_in_container(world: &mut World, (uid, allows, on_overlay, status, says): Row<'_>) {
     let start = "rbuild build --progress plain --build-context bb=/w/bb -t a -o type=oci,dest=/w/out/a.tar /w/context";
-    let line: Vec<&str> = start.split(' ').collect();
+    // What was built runs there too.
+    let run = "rbuild run --rm a cat /tmp/u";
+    let both = format!("{start} && {run}");
+    let line = ["sh", "-c", &both];
     let store = format!("/w/store-{uid}-{allows}{on_overlay}");
     let config = config(uid, allows, &store, &line);
     fs::write(world.path("config.json"), config.to_string()).unwrap();
@@ -272,8 +275,9 @@ fn build_in_container(world: &mut World, (uid, allows, on_overlay, status, says)
         "unshare", "-m", "sh", "-c", START, "sh", &here, &name, on_overlay,
     ];
     world.run_through(&words);
-    world.line("").exits(status).says(says);
+    let outcome = world.line("").exits(status).says(says);
     if status == 0 {
+        assert!(outcome.text().ends_with("1234\n"), "{}", outcome.text());
         let seen = if on_overlay.is_empty() { "root" } else { "up" };
         let output = world.path(seen).join("w/out/a.tar");
         let image = Image::open(&output);
