@@ -95,8 +95,8 @@ fn an_image_s_program_runs() {
         ];
         let table: Vec<(&[&str], i32, &str)> = lines
             .iter()
-            // A chroot mounts nothing, and moves it in.
-            .filter(|(words, ..)| !(way.is_chroot() && words.contains(&"./shown:/host:ro")))
+            // A chroot mounts nothing: what it shows is moved there, which is nothing for files of the user's.
+            .filter(|(words, ..)| !(way.is_chroot() && words.contains(&"-v") && words.len() > 3))
             .map(|(words, status, printed)| (&words[..], *status, *printed))
             .collect();
         differences(way, &world, &table)

@@ -137,6 +137,9 @@ impl<'a> Chroot<'a> {
         let target = mount.target.as_path();
         let what = format!("mounting `{}`", target.display());
         match &mount.kind {
+            // It would have to be moved here, and who ends this process would leave it here.
+            MountKind::Host { .. } => Err(rustix::io::Errno::NOTSUP)
+                .doing("showing a directory of the user's in a chroot"),
             MountKind::Bind { source, .. } => {
                 let source = source.as_path();
                 let real = self.clear(target)?;

@@ -239,7 +239,11 @@ pub(super) fn mount_all(
         let target = one.target.as_path();
         let what = format!("mounting `{}`", target.display());
         match &one.kind {
-            MountKind::Bind {
+            MountKind::Host {
+                source,
+                read_only: wanted,
+            }
+            | MountKind::Bind {
                 source,
                 read_only: wanted,
             } => {

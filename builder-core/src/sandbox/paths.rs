@@ -75,6 +75,13 @@ impl<'a> Supervised<'a> {
         }
     }
 
+    /// Whether a directory of the host is one that the user named.
+    fn is_users(&self, top: &Path) -> bool {
+        self.spec.mounts.iter().any(|mount| {
+            matches!(&mount.kind, MountKind::Host { source, .. } if source.as_path() == top)
+        })
+    }
+
     /// Where on the host a path of the root is, through what is shown so far: the directory that it lies in, and the rest.
     fn host_of(&self, path: &Path) -> (PathBuf, PathBuf) {
         let above = self.shown.iter().rev().filter_map(|one| {
@@ -103,6 +110,11 @@ impl<'a> Supervised<'a> {
         };
         let target = places::resolve_by(&inside, target).doing(&what)?;
         let (top, rest) = self.host_of(&target);
+        if self.is_users(&top) {
+            // A stub there would be seen by others, and be left if this process were killed.
+            return Err(rustix::io::Errno::BUSY)
+                .doing(&format!("{what}, which lies in a directory of the user's,"));
+        }
         let mut made = Vec::new();
         places::make(&top, &rest, directory, &mut made).doing(&what)?;
         let path = places::inside(&top, &rest);
@@ -165,7 +177,7 @@ impl<'a> Supervised<'a> {
         let target = mount.target.as_path();
         let what = format!("mounting `{}`", target.display());
         match &mount.kind {
-            MountKind::Bind { source, read_only } => {
+            MountKind::Host { source, read_only } | MountKind::Bind { source, read_only } => {
                 let host = source.as_path().to_owned();
                 let directory = host.is_dir();
                 let kind = Kind::Files {

@@ -198,7 +198,14 @@ pub struct Mount {
 /// What is mounted.
 #[derive(Clone, Serialize, Deserialize)]
 pub enum MountKind {
-    /// A directory, a file or a socket of the host.
+    /// A directory or a file of the user's. Nothing is made in it for other mounts, and it is never moved.
+    Host {
+        /// Its path.
+        source: Bytes,
+        /// Whether writes are refused.
+        read_only: bool,
+    },
+    /// A directory, a file or a socket of the host that is rbuild's own.
     Bind {
         /// Its path.
         source: Bytes,
@@ -235,6 +242,7 @@ pub enum MountKind {
 impl std::fmt::Debug for MountKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Host { source, .. } => write!(f, "Host({source:?})"),
             Self::Bind { source, .. } => write!(f, "Bind({source:?})"),
             Self::Overlay { source, .. } => write!(f, "Overlay({source:?})"),
             Self::Tmpfs { size } => write!(f, "Tmpfs({size:?})"),

@@ -110,7 +110,7 @@ pub(crate) fn update(store: &Store, table: &SideTable) -> Result<()> {
 fn is_kept(mount: &Mount, own: &Path) -> bool {
     match &mount.kind {
         MountKind::Bind { source, .. } => source.as_path().starts_with(own),
-        MountKind::Tmpfs { .. } => true,
+        MountKind::Host { .. } | MountKind::Tmpfs { .. } => true,
         MountKind::Overlay { .. } | MountKind::Secret { .. } => false,
     }
 }

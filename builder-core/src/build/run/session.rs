@@ -202,7 +202,7 @@ fn mount(mount: &SessionMount) -> Mount {
             target,
             read_only,
         } => {
-            let kind = MountKind::Bind {
+            let kind = MountKind::Host {
                 source: source.as_path().into(),
                 read_only: *read_only,
             };
@@ -239,7 +239,7 @@ fn set_shell(
         (None, Some(busybox)) => {
             spec.mounts.push(Mount {
                 target: Bytes(BUSYBOX.as_bytes().to_vec()),
-                kind: MountKind::Bind {
+                kind: MountKind::Host {
                     source: busybox.into(),
                     read_only: true,
                 },
