@@ -40,12 +40,18 @@ impl Url {
         let (host, port) = split_port(host)?;
         let port = port.filter(|port| *port != default_port(&scheme));
         let (path, query) = parts(rest);
+        // A backslash behind the host is meant as a slash, as browsers take it: what prints must be read again.
+        let path = match path.strip_prefix('\\') {
+            Some(rest) => format!("/{rest}"),
+            None if path.is_empty() => "/".to_owned(),
+            None => path.to_owned(),
+        };
         Some(Self {
             scheme,
             user,
             host: host.to_ascii_lowercase(),
             port,
-            path: encoded(if path.is_empty() { "/" } else { path }),
+            path: encoded(&path),
             query: query.map(encoded),
         })
     }
@@ -262,6 +268,24 @@ pub fn for_message(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    proptest::proptest! {
+        /// What prints is read again as the same, wherever it came from.
+        #[test]
+        fn a_url_prints_as_what_it_is(
+            text in "(http|https)://[a-c%5C.\\\\:@\\[\\]]{1,8}[/?#a\\\\%5C.\" ]{0,12}",
+            reference in "[a/?#.\\\\%5C:@\"\u{e9} ]{0,12}",
+        ) {
+            if let Some(url) = Url::parse(&text) {
+                let bare = Url { user: None, ..url.clone() };
+                proptest::prop_assert_eq!(Url::parse(&url.to_string()), Some(bare));
+                if let Some(joined) = url.join(&reference) {
+                    let bare = Url { user: None, ..joined.clone() };
+                    proptest::prop_assert_eq!(Url::parse(&joined.to_string()), Some(bare), "{} {}", text, reference);
+                }
+            }
+        }
+    }
 
     #[test]
     fn references_are_resolved() {
