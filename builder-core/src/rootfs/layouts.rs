@@ -3,14 +3,15 @@
 //! A laid out layer lies in `roots/ENCODING/KEY`: `tree` is the directory, `owners` the side table if it isn't empty,
 //! `chain` the diff IDs that it was made of. The key is the layer's diff ID where the layer says everything itself. Where
 //! it only implies a directory, whose mode and owner the layers below know, and where it is a step's own upper
-//! directory, the key is the digest of all diff IDs from the bottom.
+//! directory, the key is the digest of all diff IDs from the bottom. Of more layers than the kernel takes directories,
+//! those at the bottom are laid out as one.
 
-use std::fmt::Write as _;
 use std::io::Read;
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::chain::{Chain, Dir, READING, WRITING};
+use super::laid_out::{LaidOut, chain_key, chain_text, laid_out, merged_count, merged_key};
 use super::overlay::{is_opaque, set_opaque};
 use super::unpack::Unpacker;
 use super::{compare, trouble};
@@ -57,15 +58,6 @@ impl std::fmt::Debug for Layouts<'_> {
     }
 }
 
-/// A layer as a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LaidOut {
-    /// The directory, to be a lower directory of an overlay mount with `userxattr`.
-    pub tree: PathBuf,
-    /// Its side table; a file that isn't there is an empty one.
-    pub owners: PathBuf,
-}
-
 impl Layouts<'_> {
     /// The layers as lower directories, from the bottom to the top. Those that are laid out already are used as they
     /// are. The caller holds the store's lock for use, else a collection may delete them.
@@ -75,7 +67,11 @@ impl Layouts<'_> {
     /// source, and of `capabilities`.
     pub fn lowers(&self, layers: &[Layer]) -> Result<Vec<LaidOut>> {
         let mut lowers: Vec<LaidOut> = Vec::new();
-        for count in 1..=layers.len() {
+        let merged = merged_count(layers.len());
+        if merged > 0 {
+            lowers.push(self.merged(&layers[..merged])?);
+        }
+        for count in merged + 1..=layers.len() {
             let lower = self.lower(&layers[..count])?;
             // The kernel takes no directory twice. The upper of two equal layers says all that the lower one does.
             lowers.retain(|one| one.tree != lower.tree);
@@ -86,6 +82,22 @@ impl Layouts<'_> {
             lowers.push(lower);
         }
         Ok(lowers)
+    }
+
+    /// Lays out all of some layers in one directory, unless that was done before.
+    fn merged(&self, layers: &[Layer]) -> Result<LaidOut> {
+        let key = merged_key(layers);
+        let path = self.store.root_path(self.encoding.name(), &key);
+        if path.join("tree").is_dir() {
+            used_now(&path.join("chain"));
+            return Ok(laid_out(&path));
+        }
+        let place = self.store.temporary_directory()?;
+        let tree = place.path().join("tree");
+        std::fs::create_dir(&tree).map_err(trouble("create", &tree, &ImagePath::root()))?;
+        let mut table = SideTable::default();
+        self.apply(&[], layers, &tree, &mut table)?;
+        self.keep(place, &key, layers, &table)
     }
 
     /// Lays out the last of some layers, unless that was done before.
@@ -366,25 +378,4 @@ fn hides_all_below(tree: &Path) -> Result<bool> {
     let root = ImagePath::root();
     let directory = Dir::open_root(tree, READING).map_err(trouble("open", tree, &root))?;
     is_opaque(&directory).map_err(trouble("read", tree, &root))
-}
-
-fn laid_out(path: &Path) -> LaidOut {
-    LaidOut {
-        tree: path.join("tree"),
-        owners: path.join("owners"),
-    }
-}
-
-/// The diff IDs from the bottom, a line each.
-fn chain_text(layers: &[Layer]) -> String {
-    let mut text = String::new();
-    for layer in layers {
-        // Writing to a string can't fail.
-        let _ = writeln!(text, "{}", layer.diff_id.0);
-    }
-    text
-}
-
-fn chain_key(layers: &[Layer]) -> Digest {
-    Digest::of(chain_text(layers).as_bytes())
 }

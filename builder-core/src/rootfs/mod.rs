@@ -13,6 +13,7 @@ mod chain;
 mod compare;
 mod descent;
 mod findings;
+mod laid_out;
 mod layouts;
 mod look;
 mod metadata;
@@ -27,7 +28,8 @@ mod walk;
 use std::io::Read;
 use std::path::Path;
 
-pub use layouts::{Capabilities, LaidOut, Layouts};
+pub use laid_out::LaidOut;
+pub use layouts::{Capabilities, Layouts};
 pub use overlay::{overlay_changes, prepare_upper};
 pub use snapshot::Snapshot;
 pub use tree::{lay_out_empty, lay_out_tree};

@@ -286,3 +286,29 @@ fn thousands_of_processes_are_no_burden() {
         }
     });
 }
+
+/// The kernel's overlay takes 500 lower directories.
+#[test]
+fn more_layers_than_an_overlay_takes_are_one_root() {
+    use std::fmt::Write as _;
+    let Some(way) = super::ways().into_iter().find(|way| way.cuts_network()) else {
+        return;
+    };
+    let world = way.world();
+    let mut file = "FROM bb\nRUN mkdir /gone /kept && touch /gone/f /kept/f /first\n".to_owned();
+    for number in 0..520 {
+        writeln!(file, "WORKDIR /w/{number}").unwrap();
+    }
+    file.push_str("RUN rm -r /gone /first && chmod 700 /w/3 && echo x > /w/4/x\n\
+        RUN ls /w | wc -l > /tmp/n; ls -d /gone /kept/f /first /w/4/x > /tmp/l 2>&1; stat -c %a /w/3 > /tmp/m\n");
+    way.build(&world, &file, "").exits(0);
+    let image = Image::open(&image_of(&world));
+    assert_eq!(image.text("/tmp/n"), "520\n");
+    let listed = image.text("/tmp/l");
+    let there: Vec<&str> = listed
+        .lines()
+        .filter(|line| line.starts_with('/'))
+        .collect();
+    assert_eq!(there, ["/kept/f", "/w/4/x"], "{listed}");
+    assert_eq!(image.text("/tmp/m"), "700\n");
+}
