@@ -19,6 +19,7 @@ pub(crate) mod cache;
 pub(crate) mod images;
 pub(crate) mod run;
 pub(crate) mod session;
+pub(crate) mod store;
 mod words;
 
 use std::ffi::OsString;
@@ -30,6 +31,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use images::{HistoryFlags, ImagesFlags, InspectFlags, RmiFlags, TagFlags};
 use run::{ModeFlags, RunFlags};
 use session::{RunImageFlags, ShellFlags};
+use store::StoreCommand;
 
 /// Builds OCI images from Dockerfiles: no daemon, no root, no container runtime.
 #[derive(Debug, Parser)]
@@ -57,6 +59,12 @@ pub(crate) enum Command {
         /// What to do
         #[command(subcommand)]
         command: CacheCommand,
+    },
+    /// Look after the store
+    Store {
+        /// What to do
+        #[command(subcommand)]
+        command: StoreCommand,
     },
     /// Delete what the build cache holds, the least recently used first
     Prune(PruneFlags),

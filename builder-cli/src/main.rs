@@ -23,6 +23,7 @@ use clap::{CommandFactory as _, Parser as _};
 use command::call::{Call, Question};
 use environment::Environment;
 use flags::cache::CacheCommand;
+use flags::store::StoreCommand;
 use flags::{BuildFlags, Cli, Command};
 use persona::Translated;
 
@@ -81,6 +82,9 @@ fn run(command: Command, environment: &Environment, interrupt: &Interrupt) -> Re
         Command::Cache {
             command: CacheCommand::Ls(flags),
         } => command::cache::ls(&flags, environment).map(|()| exit_code::DONE),
+        Command::Store {
+            command: StoreCommand::Fsck(flags),
+        } => command::store::fsck(&flags, environment, interrupt),
         Command::Prune(flags) => command::cache::run(&flags, environment).map(|()| exit_code::DONE),
         Command::Run(flags) => {
             all_ids(&flags.world.mode, environment)?;

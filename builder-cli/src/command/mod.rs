@@ -20,6 +20,7 @@ pub(crate) mod plan;
 pub(crate) mod rmi;
 pub(crate) mod save;
 pub(crate) mod session;
+pub(crate) mod store;
 pub(crate) mod tag;
 pub(crate) mod transfer;
 pub(crate) mod why;

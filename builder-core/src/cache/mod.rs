@@ -17,6 +17,7 @@
 //! A damaged file is as good as none: an entry is believed only if its parts have the digest that it is named by, and
 //! a blob is verified by whoever reads it. Semantics: `docs/cache.md`.
 
+pub mod fsck;
 pub mod inventory;
 pub mod key;
 pub mod listing;

@@ -64,8 +64,10 @@ pub(super) fn read(store: &Store) -> Result<ImageIndex> {
     let read = ImageIndex::from_bytes(&format!("`{}`", path.display()), &bytes);
     read.or_else(|_| {
         // Tags can be given again. What stood there is kept for who wants to read it.
-        let aside = path.with_extension("json.damaged");
-        std::fs::rename(&path, aside).map_err(Error::io("rename", &path))?;
+        if !store.keeps_damage {
+            let aside = path.with_extension("json.damaged");
+            std::fs::rename(&path, aside).map_err(Error::io("rename", &path))?;
+        }
         store.note_damage(&path);
         Ok(ImageIndex::new(Vec::new()))
     })

@@ -51,6 +51,7 @@ pub use gc::{Collected, GcOptions, Marked, used_now};
 pub use lock::Lock;
 pub use origin::BlobSource;
 pub use remove::{remove_at, remove_tree};
+pub use roots::Root;
 pub use sidecar::Sidecar;
 pub use temporary::{TemporaryDirectory, TemporaryFile};
 
@@ -64,6 +65,8 @@ pub struct Store {
     root: Arc<PathBuf>,
     /// What was found damaged, until somebody tells of it.
     damage: Arc<Mutex<Vec<PathBuf>>>,
+    /// What is damaged stays: somebody only looks.
+    keeps_damage: bool,
 }
 
 /// The folders of a store.
@@ -91,6 +94,7 @@ impl Store {
         let store = Self {
             root: Arc::new(root.to_owned()),
             damage: Arc::default(),
+            keeps_damage: false,
         };
         temporary::clean(&root.join("tmp"))?;
         layout::prepare(&store)?;
@@ -104,8 +108,18 @@ impl Store {
 
     /// Takes away a file that is not as it was written and can be made anew. Whoever has done that meanwhile is right too.
     pub fn give_up(&self, path: &Path) {
-        if std::fs::remove_file(path).is_ok() {
+        if self.keeps_damage || std::fs::remove_file(path).is_ok() {
             self.note_damage(path);
+        }
+    }
+
+    /// The same store for who only looks: what is damaged is noted, in a list of its own, and stays.
+    #[must_use]
+    pub fn for_looking(&self) -> Self {
+        Self {
+            root: Arc::clone(&self.root),
+            damage: Arc::default(),
+            keeps_damage: true,
         }
     }
 

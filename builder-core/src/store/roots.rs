@@ -52,6 +52,20 @@ pub struct Root {
     pub diff_id: Option<Digest>,
 }
 
+impl Root {
+    /// Whether several layers were laid out in it, of which it is named: its name is neither the layer's nor that of the
+    /// chain that it stands on.
+    pub fn is_merged(&self) -> bool {
+        let chain = std::fs::read(self.path.join("chain")).unwrap_or_default();
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        let names = [self.diff_id, Some(Digest::of(&chain))];
+        !names
+            .iter()
+            .flatten()
+            .any(|digest| name == Some(&*digest.hex()))
+    }
+}
+
 impl Store {
     /// All laid out layers.
     pub fn roots(&self) -> Result<Vec<Root>> {

@@ -3,6 +3,7 @@
 
 mod damage;
 mod deep;
+mod fsck;
 mod git;
 mod layers;
 mod limits;
