@@ -62,8 +62,13 @@ impl Filter {
             };
             let (repository, tag) = repository_and_tag(name);
             let whole = format!("{repository}:{tag}");
-            let mut patterns = self.patterns.iter();
-            patterns.any(|pattern| matches(pattern, &whole) || matches(pattern, &repository))
+            // The names of Docker's registry are shown short, and may be asked for in full.
+            let short = |pattern: &'_ String| {
+                let rest = pattern.strip_prefix("docker.io/").unwrap_or(pattern);
+                rest.strip_prefix("library/").unwrap_or(rest).to_owned()
+            };
+            let mut patterns = self.patterns.iter().map(short);
+            patterns.any(|pattern| matches(&pattern, &whole) || matches(&pattern, &repository))
         };
         let labelled = |labels: &BTreeMap<String, String>| {
             let mut wanted = self.labels.iter();

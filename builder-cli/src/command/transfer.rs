@@ -75,7 +75,15 @@ pub(crate) fn push(
     let mut images = Vec::new();
     for name in &flags.names {
         let reference = reference(name)?;
-        let image = catalog::find(&store, name)?.descriptor;
+        let found = catalog::find(&store, name)?;
+        if found.name.is_none() {
+            // A digest would be taken for a repository of the default registry.
+            let message = format!("`{name}` is no name that an image could be pushed to");
+            return Err(Error::new(ErrorKind::Usage, message).with_help(format!(
+                "name it first: `rbuild tag {name} REGISTRY/REPOSITORY:TAG`"
+            )));
+        }
+        let image = found.descriptor;
         images.push((reference, image));
     }
     with_registry(flags, environment, interrupt, &|registry| {

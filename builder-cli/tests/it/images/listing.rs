@@ -32,6 +32,7 @@ fn the_table_is_the_one_that_people_know() {
         ("images -q", format!("{short}\n")),
         ("images -q --no-trunc", format!("{digest}\n")),
         ("images app -q", format!("{short}\n")),
+        ("images docker.io/library/app:1 -q", format!("{short}\n")),
         ("images app:2 -q", String::new()),
         ("images --filter reference=*/*/app -q", format!("{short}\n")),
         (
