@@ -46,25 +46,28 @@ pub(crate) fn run(
     });
     let built = build::build_with(&store, request, on_failure.as_ref(), &stage, interrupt);
     stage.finish();
-    let loaded = match (&built, &wish) {
-        (Ok(built), Some(wish)) => {
-            Some(load(built, wish, (flags, &store), environment, interrupt)?)
-        }
-        _ => None,
-    };
+    let built = built.inspect_err(|_| super::cache::after_build(&store))?;
+    // What was built is told in any case: an engine that refuses it takes nothing away.
+    let told = write_files(flags, &built, environment);
+    let handed = wish.map(|wish| load(&built, &wish, (flags, &store), environment, interrupt));
     super::cache::after_build(&store);
-    let built = built?;
-    if let (Some(done), false) = (&loaded, flags.quiet) {
-        tell(done, &built);
+    told?;
+    if let (Some(done), false) = (handed.transpose()?, flags.quiet) {
+        tell(&done, &built);
     }
+    if flags.quiet {
+        super::print(&format!("{}\n", built.digest))?;
+    }
+    Ok(())
+}
+
+/// The files that tell of the image.
+fn write_files(flags: &BuildFlags, built: &Built, environment: &Environment) -> Result<()> {
     if let Some(path) = &flags.iidfile {
         write(&environment.directory.join(path), &built.digest.to_string())?;
     }
     if let Some(path) = &flags.metadata_file {
-        write(&environment.directory.join(path), &metadata(&built))?;
-    }
-    if flags.quiet {
-        super::print(&format!("{}\n", built.digest))?;
+        write(&environment.directory.join(path), &metadata(built))?;
     }
     Ok(())
 }

@@ -273,10 +273,11 @@ fn an_engine_that_refuses_is_heard() {
         let seen = double(socket.clone(), vec![("POST /images/load", answer)]);
         world.set("DOCKER_HOST", format!("unix://{}", socket.display()));
         world
-            .line("-t app:1 --load @/context")
+            .line("-t app:1 --iidfile @/id --load @/context")
             .exits(status)
             .says(said);
-        // The image stays in the store.
+        // The image stays in the store, and is told of.
+        assert_eq!(fs::read_to_string(world.path("id")).unwrap(), digest);
         world.run(["inspect", &digest]).exits(0);
         assert!(
             seen.lock()
