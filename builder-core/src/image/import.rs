@@ -62,8 +62,7 @@ pub fn import(
     // What a mistyped change costs is known before the tree is read.
     image.config = changed(image.config, &import.changes)?;
     let mut writer = LayerWriter::new(store, &import.options)?;
-    let mut links = BTreeMap::new();
-    append(&mut writer, tree, &ImagePath::root(), &mut links, interrupt)?;
+    append(&mut writer, tree, interrupt)?;
     let layer = writer.finish()?;
     image
         .layers
@@ -134,17 +133,18 @@ fn is_path(variable: &str) -> bool {
 /// The first names of files that have several.
 type Links = BTreeMap<FileId, ImagePath>;
 
-/// Appends everything below a directory, in order.
-fn append(
-    writer: &mut LayerWriter,
-    tree: &dyn Tree,
-    directory: &ImagePath,
-    links: &mut Links,
-    interrupt: &Interrupt,
-) -> Result<()> {
-    for node in tree.list(directory)? {
+/// Appends everything of a tree, in order. Nothing recurses: a tree may be deep.
+fn append(writer: &mut LayerWriter, tree: &dyn Tree, interrupt: &Interrupt) -> Result<()> {
+    let mut links = Links::default();
+    let mut above: Vec<Node> = Vec::new();
+    let mut levels = vec![tree.list(&ImagePath::root())?];
+    while let Some(listing) = levels.last_mut() {
         interrupt.check()?;
-        let mut node = node?;
+        let Some(mut node) = listing.next().transpose()? else {
+            levels.pop();
+            above.pop().map_or(Ok(()), |left| unchanged(tree, &left))?;
+            continue;
+        };
         let path = node.entry.path.clone();
         if whiteout::read(&path) != Marker::None {
             let message = format!(
@@ -154,14 +154,15 @@ fn append(
             return Err(Error::new(ErrorKind::Context, message)
                 .with_help("names that begin with `.wh.` mean that in a layer; give it another"));
         }
-        let is_directory = node.entry.is_directory();
-        if !(is_directory && node.implied) {
-            append_one(writer, tree, &mut node, links)?;
+        if !(node.entry.is_directory() && node.implied) {
+            append_one(writer, tree, &mut node, &mut links)?;
         }
-        if is_directory {
-            append(writer, tree, &path, links, interrupt)?;
+        if node.entry.is_directory() {
+            levels.push(tree.list(&path)?);
+            above.push(node);
+        } else {
+            unchanged(tree, &node)?;
         }
-        unchanged(tree, &node)?;
     }
     Ok(())
 }

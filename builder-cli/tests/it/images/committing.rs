@@ -137,6 +137,19 @@ fn a_tar_is_an_image_and_lies_on_another() {
 }
 
 #[test]
+fn a_deep_directory_is_committed() {
+    let world = world();
+    let mut path = world.path("deep");
+    for _ in 0..1500 {
+        path.push("d");
+    }
+    fs::create_dir_all(&path).unwrap();
+    world.line("commit ../deep app").exits(0);
+    let layers = world.run(["inspect", "-f", "{{len .RootFS.Layers}}", "app"]);
+    assert_eq!(layers.exits(0).text(), "1\n");
+}
+
+#[test]
 fn what_can_not_be_committed_is_said_and_leaves_nothing() {
     let world = root();
     world.write("bad/.wh.secret", "");
