@@ -217,7 +217,12 @@ impl<'a> Caching<'a> {
         key: &Key,
         execute: impl FnOnce(Option<&Descriptor>) -> Result<NewLayer>,
     ) -> Result<Made> {
-        let _alone = self.cache.lock(key)?;
+        let shared = asked.shared;
+        let mut waits = || {
+            let message = "another build executes this step: waiting for its result".to_owned();
+            shared.events.send(Event::Notice { message });
+        };
+        let _alone = self.cache.lock(key, shared.interrupt, &mut waits)?;
         if !self.is_off(asked.stage) {
             if let Some(layer) = self.find(asked, key)? {
                 self.cache.touch(key);

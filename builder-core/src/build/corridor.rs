@@ -15,7 +15,7 @@ use super::stage::Shared;
 use super::{damage, planning, run, schedule};
 use crate::context::Context;
 use crate::diagnostic::Diagnostic;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventSink};
 use crate::image::Image;
 use crate::image::replaced::Replacements;
@@ -25,7 +25,7 @@ use crate::layer::LayerOptions;
 use crate::plan::Plan;
 use crate::registry::Registry;
 use crate::registry::retry::SystemClock;
-use crate::store::Store;
+use crate::store::{Lock, Store};
 use crate::timestamp::Timestamp;
 use crate::tree::Tree;
 
@@ -81,6 +81,17 @@ pub(super) struct Done<'d, 'a> {
     pub(super) registry: Option<&'d Registry<'d>>,
 }
 
+/// Keeps a collection away, after one that is under way.
+fn lock(store: &Store, events: &dyn EventSink, interrupt: &Interrupt) -> Result<Lock> {
+    let mut waits = || {
+        let root = store.root().display();
+        let message = format!("the store `{root}` is being cleaned: waiting for that to end");
+        events.send(Event::Notice { message });
+    };
+    let lock = store.lock_for_use_until(interrupt, &mut waits)?;
+    lock.ok_or_else(|| Error::new(ErrorKind::Interrupted, "interrupted"))
+}
+
 /// The corridor: from the request to the target's image, which is handed to `finish`.
 pub(super) fn with_result<T>(
     store: &Store,
@@ -90,7 +101,7 @@ pub(super) fn with_result<T>(
     interrupt: &Interrupt,
     finish: impl FnOnce(Done<'_, '_>) -> Result<T>,
 ) -> Result<T> {
-    let _in_use = store.lock_for_use()?;
+    let _in_use = lock(store, events, interrupt)?;
     let clock = SystemClock::default();
     let registry = registry(request, &clock, events, interrupt);
     let remote = Remote {

@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, ErrorKind, Result};
+use crate::interrupt::Interrupt;
 use crate::layer::Compression;
 use crate::oci::Descriptor;
 use crate::store::lock::Mode;
@@ -149,18 +150,21 @@ impl Cache {
         used_now(&self.store.cache_path(STEPS, &key.digest().hex()));
     }
 
-    /// Waits until nobody else executes the step, and keeps others from it.
+    /// Waits until nobody else executes the step, and keeps others from it. `waits` is called once, where somebody does.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn lock(&self, key: &Key) -> Result<Lock> {
+    pub fn lock(&self, key: &Key, interrupt: &Interrupt, waits: &mut dyn FnMut()) -> Result<Lock> {
         let path = self
             .store
             .cache_path(STEPS, &format!("{}.lock", key.digest().hex()));
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(lost)?;
         }
-        Ok(Lock::wait(&path, Mode::Exclusive)?)
+        match Lock::wait_until(&path, Mode::Exclusive, interrupt, waits)? {
+            Some(lock) => Ok(lock),
+            None => Err(Error::new(ErrorKind::Interrupted, "interrupted")),
+        }
     }
 
     /// What a selection of files of some layers was found to hold: the digest of its list.

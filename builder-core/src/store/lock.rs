@@ -9,6 +9,10 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, flock};
 
 use super::error::{Error, Result};
+use crate::interrupt::Interrupt;
+
+/// So often is a lock tried that somebody waits for, and an interrupt heard.
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(25);
 
 /// A held lock; dropped, it is free.
 #[derive(Debug)]
@@ -39,6 +43,29 @@ impl Lock {
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(Error::io("lock", path)(error.into())),
             }
+        }
+    }
+
+    /// Waits until `path` can be locked, or until somebody stops the work: none then. `waits` is called once, where it is
+    /// not free at once.
+    pub fn wait_until(
+        path: &Path,
+        mode: Mode,
+        interrupt: &Interrupt,
+        waits: &mut dyn FnMut(),
+    ) -> Result<Option<Self>> {
+        let mut told = false;
+        loop {
+            if let Some(lock) = Self::try_now(path, mode)? {
+                return Ok(Some(lock));
+            }
+            if !std::mem::replace(&mut told, true) {
+                waits();
+            }
+            if interrupt.is_set() {
+                return Ok(None);
+            }
+            std::thread::sleep(AGAIN);
         }
     }
 

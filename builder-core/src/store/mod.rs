@@ -56,6 +56,7 @@ pub use sidecar::Sidecar;
 pub use temporary::{TemporaryDirectory, TemporaryFile};
 
 use crate::digest::Digest;
+use crate::interrupt::Interrupt;
 use crate::oci::Descriptor;
 use lock::Mode;
 
@@ -136,6 +137,15 @@ impl Store {
     /// Where a lock file lies.
     fn lock_path(&self, name: &str) -> PathBuf {
         self.root.join("locks").join(name)
+    }
+
+    /// The same, until somebody stops the work: none then. `waits` is called once, where a collection is to be waited for.
+    pub fn lock_for_use_until(
+        &self,
+        interrupt: &Interrupt,
+        waits: &mut dyn FnMut(),
+    ) -> Result<Option<Lock>> {
+        Lock::wait_until(&self.lock_path("use"), Mode::Shared, interrupt, waits)
     }
 
     /// Says that a build uses the store: nothing is collected while the lock lives. Waits for a collection to end.

@@ -88,3 +88,35 @@ fn many_layers_need_few_files() {
     );
     world.line("-t a @/context").exits(0);
 }
+
+/// Who waits for others is told for what, and hears an interrupt.
+#[test]
+fn an_interrupt_is_heard_while_others_are_waited_for() {
+    use std::time::Duration;
+    let world = world();
+    world.write("context/f", "f");
+    world.write("context/Dockerfile", "FROM scratch\nCOPY f /\n");
+    // What was never read is copied first and asked about afterwards.
+    world.line("-t a @/context").exits(0);
+    world.line("-t a @/context").exits(0);
+    let steps = fs::read_dir(world.path("store/cache/steps")).unwrap();
+    let steps = steps.map(|entry| entry.unwrap().path());
+    let mut steps = steps.filter(|path| path.extension().is_some_and(|kind| kind == "lock"));
+    let step = steps.next().unwrap();
+    for (path, words) in [
+        (world.path("store/locks/use"), "is being cleaned: waiting"),
+        (step, "another build executes this step: waiting"),
+    ] {
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        let running = world.start_line("-t a --progress plain @/context");
+        std::thread::sleep(Duration::from_millis(1500));
+        running.signal(rustix::process::Signal::INT);
+        // Loaded machines are slow; without the wait being left it never ends.
+        let ended = running.ends_within(Duration::from_secs(3));
+        assert!(ended.is_some(), "{words}");
+        running.outcome(ended).exits(130).says(words);
+        drop(file);
+        world.line("-t a @/context").exits(0);
+    }
+}

@@ -20,6 +20,7 @@ use super::history::History;
 use super::mounts::Materials;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result};
+use crate::interrupt::Interrupt;
 use crate::owners::{OwnerEncoding, SideTable};
 use crate::plan::step::{CacheSharing, RunMountKind};
 use crate::store::lock::Mode;
@@ -129,7 +130,7 @@ pub(super) enum Found {
 }
 
 /// Which cache, and how it is shared.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
     /// Its identity.
     pub(super) identity: &'a Identity,
@@ -137,6 +138,18 @@ pub(super) struct Wanted<'a> {
     pub(super) sharing: CacheSharing,
     /// Whether nobody else may use it at the same time whatever it says, because it is moved into the root.
     pub(super) alone: bool,
+    /// Stops the waiting.
+    pub(super) interrupt: &'a Interrupt,
+    /// Is told that somebody else uses it.
+    pub(super) waits: &'a dyn Fn(),
+}
+
+impl Wanted<'_> {
+    /// Locks a file, when nobody else does.
+    fn lock(&self, path: &Path, mode: Mode) -> Result<Lock> {
+        let lock = Lock::wait_until(path, mode, self.interrupt, &mut || (self.waits)())?;
+        lock.ok_or_else(|| Error::new(ErrorKind::Interrupted, "interrupted"))
+    }
 }
 
 impl Cache {
@@ -200,8 +213,8 @@ impl Cache {
                         continue;
                     }
                 },
-                CacheSharing::Shared if !wanted.alone => Self::share(&path, &folder)?,
-                _ => Lock::wait(&path, Mode::Exclusive)?,
+                CacheSharing::Shared if !wanted.alone => Self::share(wanted, &path, &folder)?,
+                _ => wanted.lock(&path, Mode::Exclusive)?,
             };
             // One that was deleted while we waited for it is made anew by the next turn.
             if !folder.join("lock").exists() {
@@ -224,7 +237,7 @@ impl Cache {
     }
 
     /// Shares a cache; who comes first has it alone until it is filled.
-    fn share(path: &Path, folder: &Path) -> Result<Lock> {
+    fn share(wanted: &Wanted<'_>, path: &Path, folder: &Path) -> Result<Lock> {
         let is_filled = || folder.join("data").exists();
         loop {
             if !is_filled()
@@ -232,7 +245,7 @@ impl Cache {
             {
                 return Ok(lock);
             }
-            let lock = Lock::wait(path, Mode::Shared)?;
+            let lock = wanted.lock(path, Mode::Shared)?;
             if is_filled() {
                 return Ok(lock);
             }

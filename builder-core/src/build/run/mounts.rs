@@ -16,6 +16,7 @@ use crate::build::finder::Source;
 use crate::build::keys::{bound, bound_name};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
 use crate::image_path::ImagePath;
 use crate::owners::SideTable;
 use crate::plan::step::{CopyFrom, RunMount, RunMountKind};
@@ -334,10 +335,19 @@ fn cache(input: &RunInput<'_, '_>, kind: &RunMountKind, identity: &Identity) -> 
         return Err(Error::new(ErrorKind::Internal, message));
     };
     let encoding = input.runner.encoding();
+    let waits = || {
+        let message = format!(
+            "a cache mount of step {} is in use: waiting for it",
+            input.id.0
+        );
+        input.shared.events.send(Event::Notice { message });
+    };
     let wanted = Wanted {
         identity,
         sharing: *sharing,
         alone: input.runner.capabilities.moves_mounts,
+        interrupt: input.shared.interrupt,
+        waits: &waits,
     };
     travel::note_use(input.runner, identity);
     let mut fill = |place: &Path, table: &mut SideTable| match from {
