@@ -61,7 +61,8 @@ fn begin(
     let request = request::session::image_request(flags, &store, environment, interrupt)?;
     let mut session = request::session::session(Place::Image, command, &flags.world, environment)?;
     session.keep = flags.commit.is_some();
-    let display = Display::start(Progress::Plain, false, environment);
+    session.stop_signal.clone_from(&flags.docker.stop_signal);
+    let display = Display::start(Progress::Plain, flags.docker.quiet, environment);
     // The command's own output is what matters: beside it, only that an image is pulled.
     let filter = |event: &Event| {
         matches!(

@@ -128,6 +128,18 @@ pub(crate) struct DockerRunFlags {
     /// Accepted: nothing stays that could have a name
     #[arg(long, hide = true, value_name = "NAME")]
     pub(crate) name: Option<String>,
+    /// Accepted: nothing stays that could be labelled
+    #[arg(short = 'l', long, hide = true, value_name = "NAME=VALUE")]
+    pub(crate) label: Vec<String>,
+    /// Accepted: nothing is probed without --health
+    #[arg(long, hide = true)]
+    pub(crate) no_healthcheck: bool,
+    /// Don't tell that an image is pulled
+    #[arg(short = 'q', long)]
+    pub(crate) quiet: bool,
+    /// Signal that asks the command to end [default: the image's STOPSIGNAL, or SIGTERM]
+    #[arg(long, value_name = "SIGNAL")]
+    pub(crate) stop_signal: Option<String>,
     /// Refused by name
     #[arg(short = 'd', long, hide = true)]
     pub(crate) detach: bool,
@@ -158,6 +170,42 @@ pub(crate) struct DockerRunFlags {
     /// Refused by name
     #[arg(long, hide = true)]
     pub(crate) restart: Option<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) cap_drop: Vec<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) security_opt: Vec<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) group_add: Vec<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) pid: Option<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) ipc: Option<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) uts: Option<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) userns: Option<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) dns: Vec<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) volumes_from: Vec<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) cidfile: Option<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) stop_timeout: Option<String>,
+    /// Refused by name
+    #[arg(long, hide = true)]
+    pub(crate) link: Vec<String>,
 }
 
 /// The flags of `shell`.

@@ -11,7 +11,7 @@ use builder_core::reference::Reference;
 use builder_core::source::SourceFile;
 use builder_core::store::Store;
 
-use super::{fields, limits, run, usage};
+use super::{docker, fields, limits, run, usage};
 use crate::environment::Environment;
 use crate::flags::session::{PullWhen, RunImageFlags, WorldFlags};
 use crate::network;
@@ -43,6 +43,7 @@ pub(crate) fn session(
         user: world.user.clone(),
         workdir: workdir.map(str::to_owned),
         hostname: world.hostname.clone(),
+        stop_signal: None,
         mounts: mounts(world, environment)?,
         read_only: world.read_only,
         keep: false,
@@ -77,7 +78,7 @@ pub(crate) fn image_request(
     environment: &Environment,
     interrupt: &Interrupt,
 ) -> Result<BuildRequest> {
-    refuse(flags)?;
+    docker::refuse_run(&flags.docker)?;
     // What the store has may be named by a digest, or the beginning of one.
     let known = catalog::find(store, &flags.image).ok();
     let known = known.and_then(|found| {
@@ -155,40 +156,6 @@ pub(crate) fn command(flags: &RunImageFlags) -> Result<SessionCommand> {
         entrypoint,
         arguments: flags.command.iter().map(text).collect::<Result<_>>()?,
     })
-}
-
-/// Refuses, with the reason, what can't be had.
-fn refuse(flags: &RunImageFlags) -> Result<()> {
-    const NO_RIGHTS: &str = "rbuild has no more rights than its caller";
-    const NO_GROUPS: &str = "an ordinary user can limit no memory and no processors";
-    const NETWORK: &str = "the command has this machine's network: its ports are open as they are";
-    let docker = &flags.docker;
-    for (given, flag, reason) in [
-        (
-            docker.detach,
-            "--detach",
-            "there is no daemon that could keep it: `run` ends with its command",
-        ),
-        (!docker.publish.is_empty(), "--publish", NETWORK),
-        (docker.publish_all, "--publish-all", NETWORK),
-        (docker.privileged, "--privileged", NO_RIGHTS),
-        (!docker.cap_add.is_empty(), "--cap-add", NO_RIGHTS),
-        (!docker.device.is_empty(), "--device", NO_RIGHTS),
-        (docker.gpus.is_some(), "--gpus", NO_RIGHTS),
-        (docker.memory.is_some(), "--memory", NO_GROUPS),
-        (docker.cpus.is_some(), "--cpus", NO_GROUPS),
-        (
-            docker.restart.as_deref().is_some_and(|when| when != "no"),
-            "--restart",
-            "there is no daemon that could start it again",
-        ),
-    ] {
-        if given {
-            return Err(usage(format!("{flag} can't be honoured: {reason}"))
-                .with_help(format!("leave {flag} out")));
-        }
-    }
-    Ok(())
 }
 
 /// The variables of the files, then those of the flags.

@@ -39,6 +39,8 @@ pub struct Session {
     pub workdir: Option<String>,
     /// The host name that it sees.
     pub hostname: Option<String>,
+    /// What asks it to end, as STOPSIGNAL has it; the image's without it.
+    pub stop_signal: Option<String>,
     /// What of the host it sees, and memory.
     pub mounts: Vec<SessionMount>,
     /// Whether its root can't be written to.

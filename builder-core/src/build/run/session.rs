@@ -47,7 +47,8 @@ pub(crate) fn attend(
     ready.spec.mounts.extend(session.mounts.iter().map(mount));
     ready.spec.read_only = session.read_only;
     let config = &input.shared.plan.config.config;
-    ready.spec.stop_signal = signal(&config.stop_signal).unwrap_or(ready.spec.stop_signal);
+    let stop = session.stop_signal.as_ref().unwrap_or(&config.stop_signal);
+    ready.spec.stop_signal = signal(stop).unwrap_or(ready.spec.stop_signal);
     if let Started::Shell(text) = session::started(&session.command, config)? {
         use_shell(
             input,
