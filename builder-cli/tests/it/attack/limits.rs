@@ -120,3 +120,59 @@ fn an_interrupt_is_heard_while_others_are_waited_for() {
         world.line("-t a @/context").exits(0);
     }
 }
+
+/// The disk fills while a command runs and while a layer is written: it is said, nothing is left, and the store works.
+#[test]
+fn a_disk_that_fills_is_told_and_the_store_works_afterwards() {
+    if !is_root() {
+        return skip("only root can mount a small disk");
+    }
+    let (Some(_), Some(busybox)) = (require("unshare"), require("busybox")) else {
+        return;
+    };
+    let mut world = world();
+    test_support::busybox::base(&world.path("bb"), &busybox, test_support::busybox::MORE);
+    fs::create_dir_all(world.path("store")).unwrap();
+    for (name, file) in [
+        ("run", "FROM bb\nRUN cat /dev/zero > /big\n"),
+        ("copy", "FROM scratch\nCOPY noise /\n"),
+        ("small", "FROM bb\nRUN echo > /small\n"),
+    ] {
+        world.write(format!("context/{name}"), file);
+    }
+    // What no compressor makes smaller.
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    let noise: Vec<u8> = (0..24_000_000).map(|_| next()).collect();
+    world.write("context/noise", noise);
+    let script = "mount --make-rprivate /; mount -t tmpfs -o size=16m none \"$1\"; shift\n\
+        for name in run copy small; do \"$@\" -f \"$CONTEXT/$name\"; echo \"$name $?\"; ls \"$STORE/tmp\" | wc -l; done";
+    let store = world.path("store");
+    world.set("STORE", store.as_os_str());
+    let context = world.path("context");
+    world.set("CONTEXT", context.as_os_str());
+    world.run_through(&[
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        store.to_str().unwrap(),
+    ]);
+    let line = "build -t a --progress plain --build-context bb=@/bb -o type=tar,dest=@/out/a.tar @/context";
+    let outcome = world.line(line).exits(0);
+    assert_eq!(
+        outcome.text(),
+        "run 6\n0\ncopy 7\n0\nsmall 0\n0\n",
+        "{}",
+        outcome.stderr
+    );
+    let outcome = outcome.says("the disk is full where the store is");
+    outcome.says("No space left on device");
+}

@@ -1,6 +1,7 @@
 //! A command that failed: its status in words, its last lines, and what to do about it.
 
 use std::collections::VecDeque;
+use std::path::Path;
 
 use crate::error::{Error, ErrorKind};
 use crate::sandbox::spec::Ended;
@@ -41,6 +42,21 @@ impl Tail {
         let lines = self.lines.iter().map(|line| String::from_utf8_lossy(line));
         let lines: Vec<String> = lines.map(|line| line.trim_end().to_owned()).collect();
         lines.join("\n").trim_end().to_owned()
+    }
+}
+
+/// Says beside a failure that the disk is full where the command's files are.
+pub(super) fn with_room(error: Error, folder: &Path) -> Error {
+    /// Less is as good as nothing, in bytes.
+    const NOTHING: u64 = 256 * 1024;
+    match rustix::fs::statvfs(folder) {
+        Ok(disk) if disk.f_bavail.saturating_mul(disk.f_frsize) < NOTHING => error
+            .with_note(format!(
+                "the disk is full where the store is, at `{}`",
+                folder.display()
+            ))
+            .with_help("make room (`rbuild prune --all`), or name another store with `--root`"),
+        _ => error,
     }
 }
 

@@ -237,6 +237,7 @@ pub(crate) fn execute(
     if finished.status != Ended::Status(0) {
         let honours_setuid = runner.capabilities.honours_setuid;
         let failure = failure::of(finished.status, &tail, honours_setuid);
+        let failure = failure::with_room(failure, ready.prepared.folder());
         return Err(after_failure(input, ready, &finished.table, failure)?);
     }
     ready.world.finish(&finished.table)?;
