@@ -8,19 +8,23 @@ use super::lines::{Lines, LogicalLine};
 use super::word::{JsonForm, Text, is_blank, json_form};
 
 /// Whether the line may hold heredocs: COPY, ADD, RUN, not in JSON form, also as a trigger.
-fn holds_heredocs(text: &Text, start: usize, escape: char) -> bool {
+fn holds_heredocs(text: &Text, escape: char) -> bool {
     let end = text.as_str().len();
-    let rest = text.slice(start..end);
-    let word_end = start + rest.find(is_blank).unwrap_or(rest.len());
-    let word = text.slice(start..word_end).to_ascii_uppercase();
-    let arguments = text.trim(word_end..end);
-    match word.as_str() {
-        "ONBUILD" => !arguments.is_empty() && holds_heredocs(text, arguments.start, escape),
-        "RUN" | "COPY" | "ADD" => {
-            let (_, rest) = flags::split(text, arguments, escape);
-            json_form(text, rest..end) == JsonForm::No
+    let mut start = 0;
+    loop {
+        let rest = text.slice(start..end);
+        let word_end = start + rest.find(is_blank).unwrap_or(rest.len());
+        let word = text.slice(start..word_end).to_ascii_uppercase();
+        let arguments = text.trim(word_end..end);
+        match word.as_str() {
+            "ONBUILD" if arguments.is_empty() => return false,
+            "ONBUILD" => start = arguments.start,
+            "RUN" | "COPY" | "ADD" => {
+                let (_, rest) = flags::split(text, arguments, escape);
+                return json_form(text, rest..end) == JsonForm::No;
+            }
+            _ => return false,
         }
-        _ => false,
     }
 }
 
@@ -31,7 +35,7 @@ pub(super) fn take_heredocs(
     escape: char,
     problems: &mut Vec<Diagnostic>,
 ) -> Vec<Heredoc> {
-    if !line.text.as_str().contains("<<") || !holds_heredocs(&line.text, 0, escape) {
+    if !line.text.as_str().contains("<<") || !holds_heredocs(&line.text, escape) {
         return Vec::new();
     }
     let run = effective_keyword(&line.text).eq_ignore_ascii_case("RUN");

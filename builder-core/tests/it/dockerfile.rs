@@ -288,3 +288,11 @@ proptest::proptest! {
         problems(&SourceFile::new("Dockerfile", format!("FROM scratch\n{text}\nLABEL a=1\n")));
     }
 }
+
+/// Nothing that reads a file goes deeper with each word of it.
+#[test]
+fn many_triggers_in_one_another_are_one_problem() {
+    let text = format!("FROM scratch\n{}RUN x <<E\nE\n", "ONBUILD ".repeat(200_000));
+    let (_, problems) = parse(&SourceFile::new("Dockerfile", text));
+    assert!(problems.iter().any(Diagnostic::is_error));
+}
